@@ -1,0 +1,209 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""One parser for every kind of image that a user may bring: arrays, Quantity, NDData, HDUs."""
+
+import warnings
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.nddata import NDData
+from astropy.wcs import WCS, FITSFixedWarning
+
+from jaisp.exceptions import ImageError, WCSError
+
+__all__ = [
+    "NJY",
+    "BandInput",
+    "celestial_wcs",
+    "native",
+    "parse_image",
+    "parse_mask",
+    "parse_psf",
+    "parse_variance",
+]
+
+NJY = u.nJy
+_UNIT_HELP = "allowed: flux density per pixel that converts to nJy (nJy, uJy, Jy, AB, ...)"
+
+
+@dataclass
+class BandInput:
+    """What one band's input held, in nJy, before anything was mended."""
+
+    data: np.ndarray
+    variance: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    wcs: WCS | None = None
+
+
+def native(array, dtype=None):
+    """Return ``array`` in this machine's byte order (FITS arrays are big-endian), as ``dtype`` if given."""
+    array = np.asarray(array)
+    return array.astype(dtype or array.dtype.newbyteorder("="), copy=False)
+
+
+def to_njy(unit, where):
+    """Return the factor from ``unit`` to nJy."""
+    try:
+        unit = u.Unit(unit)
+        return unit.to(NJY)
+    except (u.UnitConversionError, ValueError, TypeError):
+        pass
+    hint = ""
+    if isinstance(unit, u.UnitBase) and u.sr.physical_type in {base.physical_type for base in unit.bases}:
+        hint = "; this is a surface brightness: multiply by the solid angle of a pixel first"
+    raise ImageError(f"{where}: unit {str(unit)!r} is not a flux density; {_UNIT_HELP}{hint}") from None
+
+
+def real_array(value, where, *, ndim=2):
+    """Return ``value`` as a plain native array, refusing what is no image."""
+    array = native(value)
+    if array.dtype.kind not in "fiu":
+        raise ImageError(f"{where}: pixels are of type {array.dtype}; allowed: real numbers")
+    if array.ndim != ndim:
+        raise ImageError(
+            f"{where}: image has {array.ndim} dimensions, shape {array.shape}; allowed: 2-D (ny, nx)"
+        )
+    if array.size == 0:
+        raise ImageError(f"{where}: image is empty, shape {array.shape}; give at least one pixel")
+    return array
+
+
+def celestial_wcs(wcs, where="image"):
+    """Return the celestial part of ``wcs``, or raise `~jaisp.exceptions.WCSError`."""
+    if wcs is None:
+        raise WCSError(f"{where}: no WCS; give wcs=astropy.wcs.WCS(header) with celestial axes (RA, Dec)")
+    if isinstance(wcs, fits.Header):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            wcs = WCS(wcs)
+    if not isinstance(wcs, WCS):
+        raise WCSError(f"{where}: wcs is a {type(wcs).__name__}; allowed: astropy.wcs.WCS or a FITS header")
+    if not wcs.has_celestial:
+        axes = ", ".join(repr(str(name)) for name in wcs.wcs.ctype) or "none"
+        raise WCSError(
+            f"{where}: no celestial WCS (axis types {axes}); allowed: RA and Dec, e.g. RA---TAN, DEC--TAN"
+        )
+    return wcs.celestial
+
+
+def _header_wcs(header):
+    """WCS of a header if it has a celestial one, else None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        wcs = WCS(header)
+    return wcs.celestial if wcs.has_celestial else None
+
+
+def parse_image(value, where, *, unit=None):
+    """
+    Read one band's input.
+
+    Parameters
+    ----------
+    value : 2-D array, masked array, `~astropy.units.Quantity`, `~astropy.nddata.NDData` or image HDU
+        Pixels, with whatever the object carries beside them.
+    where : str
+        Name of the band, for messages.
+    unit : `~astropy.units.Unit` or str, optional
+        Unit of input that states none itself; nJy by default.
+
+    Returns
+    -------
+    BandInput
+    """
+    variance = mask = wcs = None
+    stated = None
+    if isinstance(value, NDData):
+        stated, mask = value.unit, value.mask
+        variance = _nddata_variance(value, where)
+        if value.wcs is not None:
+            wcs = getattr(value.wcs, "low_level_wcs", value.wcs)
+            wcs = celestial_wcs(wcs, where)
+        pixels = value.data
+    elif isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+        if value.data is None:
+            raise ImageError(
+                f"{where}: HDU {value.name or 'PRIMARY'!r} holds no image; give the HDU that has pixels"
+            )
+        stated, wcs, pixels = value.header.get("BUNIT") or None, _header_wcs(value.header), value.data
+    else:
+        stated = getattr(value, "unit", None)
+        mask = np.array(value.mask) if hasattr(value, "mask") else None
+        pixels = getattr(value, "unmasked", value)
+        pixels = pixels.value if isinstance(pixels, u.Quantity) else np.ma.getdata(pixels)
+    factor = to_njy(stated if stated is not None else (unit or NJY), where)
+    data = real_array(pixels, where)
+    data = np.array(data, dtype=np.float32) if factor == 1 else (data * factor).astype(np.float32)
+    if variance is not None:
+        variance = variance * factor**2
+    if mask is not None:
+        mask = parse_mask(mask, where, data.shape)
+    return BandInput(data, variance, mask, wcs), factor
+
+
+def _nddata_variance(value, where):
+    """Variance of an NDData in the square of its own unit, or None."""
+    if value.uncertainty is None:
+        return None
+    uncertainty = value.uncertainty
+    try:
+        variance = uncertainty.represent_as("var")
+    except (AttributeError, TypeError, ValueError):
+        kind = getattr(uncertainty, "uncertainty_type", type(uncertainty).__name__)
+        raise ImageError(
+            f"{where}: uncertainty of type {kind!r} cannot be made a variance; allowed: std, var, ivar"
+        ) from None
+    array = np.asarray(variance.array, dtype=float)
+    if variance.unit is not None and value.unit is not None:
+        array = array * u.Unit(variance.unit).to(u.Unit(value.unit) ** 2)
+    return array
+
+
+def parse_variance(value, where, shape, factor):
+    """Return a variance image in nJy2; a bare array is in the square of the data's unit."""
+    where = f"{where} variance"
+    if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+        value = value.data
+    if isinstance(value, u.Quantity):
+        try:
+            value = value.to_value(NJY**2)
+        except u.UnitConversionError:
+            raise ImageError(f"{where}: unit {str(value.unit)!r} does not convert to nJy2") from None
+    elif np.ma.isMaskedArray(value):
+        value = np.ma.filled(value.astype(float), np.nan) * factor**2
+    else:
+        value = native(value)
+        value = value if factor == 1 else value * np.float64(factor) ** 2
+    if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu":
+        value = np.full(shape, value)
+    array = real_array(value, where)
+    if array.shape != shape:
+        raise ImageError(f"{where}: shape {array.shape} differs from the image's {shape}")
+    return array
+
+
+def parse_mask(value, where, shape):
+    """Return a boolean mask, True where bad; integer bits count as bad where not zero."""
+    if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+        value = value.data
+    array = np.asarray(value)
+    if array.ndim == 0:
+        array = np.full(shape, bool(array))
+    if array.dtype.kind not in "biu":
+        raise ImageError(
+            f"{where} mask: pixels are of type {array.dtype}; allowed: bool (True = bad) or integer bits"
+        )
+    if array.shape != shape:
+        raise ImageError(f"{where} mask: shape {array.shape} differs from the image's {shape}")
+    return array != 0
+
+
+def parse_psf(value, where):
+    """Return a PSF as a plain 2-D float array."""
+    if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+        value = value.data
+    value = getattr(value, "data", value) if isinstance(value, NDData) else value
+    value = value.value if isinstance(value, u.Quantity) else value
+    return real_array(value, f"{where} PSF").astype(float)

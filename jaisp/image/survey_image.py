@@ -1,0 +1,428 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""`SurveyImage`: the bands of one survey on one celestial WCS, checked where it is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from jaisp.exceptions import BandError, ImageError, WCSError
+from jaisp.image._inputs import NJY, celestial_wcs, parse_image, parse_mask, parse_psf, parse_variance
+from jaisp.image.background import estimate_background
+from jaisp.image.noise import measure_noise, measure_variance
+from jaisp.image.psf import estimate_psf, normalize_psf, survey_psf
+from jaisp.surveys import get_survey
+
+__all__ = ["Finding", "SurveyImage"]
+
+# Coarser or finer than any survey image: almost always a wrong or missing CD matrix.
+_PIXEL_SCALES = (0.01, 2.0)
+# MER mosaics mark pixels without data by RMS = 1e16 and the value 0: both finite.
+_SENTINEL_VARIANCE = 1e20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    Something that was found in an image, and what was done about it.
+
+    Parameters
+    ----------
+    band : str
+        Name of the band.
+    what : str
+        What was found.
+    done : str
+        How it was mended.
+    """
+
+    band: str
+    what: str
+    done: str
+
+    def __str__(self):
+        return f"{self.band}: {self.what}; {self.done}"
+
+
+class _Lazy(Mapping):
+    """Mapping from band to a value that is made when first asked for."""
+
+    def __init__(self, bands, make, values=()):
+        self._bands, self._make, self._values = tuple(bands), make, dict(values)
+
+    def __getitem__(self, band):
+        if band not in self._values:
+            if band not in self._bands:
+                raise KeyError(band)
+            self._values[band] = self._make(band)
+        return self._values[band]
+
+    def __iter__(self):
+        return iter(self._bands)
+
+    def __len__(self):
+        return len(self._bands)
+
+    def __repr__(self):
+        return f"<{', '.join(self._bands)}>"
+
+
+class SurveyImage:
+    """
+    Images of one survey in one or more bands, on one celestial WCS.
+
+    Parameters
+    ----------
+    data : mapping of str to image
+        Band name to 2-D array, masked array, `~astropy.units.Quantity`, `~astropy.nddata.NDData` (or ``CCDData``) or
+        image HDU. Everything becomes nJy per pixel. All bands have the same shape and WCS.
+    wcs : `~astropy.wcs.WCS` or FITS header, optional
+        Celestial WCS of all bands; taken from the NDData or HDU where not given.
+    survey : str or `~jaisp.surveys.Survey`
+        ``"rubin"`` or ``"euclid"``.
+    variance : mapping of str to array, optional
+        Variance per pixel, in nJy2 or in the square of the band's own unit if it is a bare array. Measured from the sky
+        where not given. Pixels whose variance is negative, zero, not finite or a sentinel are masked.
+    mask : mapping of str to array, optional
+        True (or not 0) where a pixel is bad. Pixels that are not finite are masked in any case.
+    psf : mapping of str to array, optional
+        One odd-sized square PSF image per band on the pixel scale of the image; normalised here. Where not given it
+        is estimated from stars, or else the documented PSF of the survey.
+    unit : `~astropy.units.Unit` or str, optional
+        Unit of input that states none itself. Default nJy.
+    meta : mapping, optional
+        Anything to carry along, e.g. where the pixels came from.
+
+    Attributes
+    ----------
+    findings : list of `Finding`
+        What was found wrong, and mended.
+
+    Raises
+    ------
+    ImageError, BandError, WCSError
+        For input that cannot be mended.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.wcs import WCS
+    >>> from jaisp.image import SurveyImage
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    >>> wcs.wcs.crval = 53.0, -28.0
+    >>> wcs.wcs.cdelt = -0.1 / 3600, 0.1 / 3600
+    >>> pixels = np.random.default_rng(1).normal(size=(64, 64))
+    >>> SurveyImage({"VIS": pixels}, wcs, survey="euclid")
+    <SurveyImage euclid VIS, 64 x 64 px of 0.100 arcsec>
+    """
+
+    def __init__(self, data, wcs=None, *, survey, variance=None, mask=None, psf=None, unit=None, meta=None):
+        self.survey = get_survey(survey)
+        self.unit = NJY
+        self.meta = dict(meta or {})
+        self.findings = []
+        given = {"variance": variance, "mask": mask, "psf": psf}
+        given = {name: self._named(value, name, optional=True) for name, value in given.items()}
+        data = self._named(data, "data")
+        self.bands = tuple(name for name in self.survey.band_names if name in data)
+        for name, values in given.items():
+            if extra := [band for band in values if band not in data]:
+                raise BandError(
+                    f"{name} given for band {extra[0]!r}, which has no data; bands: {', '.join(self.bands)}"
+                )
+
+        self.data, self.mask, self._variance, stated_wcs = {}, {}, {}, {}
+        for band in self.bands:
+            where = f"{self.survey.label} {band}"
+            parsed, factor = parse_image(data[band], where, unit=unit)
+            self._same_shape(band, parsed.data.shape)
+            shape = parsed.data.shape
+            variance = parsed.variance
+            if given["variance"].get(band) is not None:
+                variance = parse_variance(given["variance"][band], where, shape, factor)
+            mask = np.zeros(shape, bool) if parsed.mask is None else parsed.mask
+            if given["mask"].get(band) is not None:
+                mask = mask | parse_mask(given["mask"][band], where, shape)
+            if parsed.wcs is not None:
+                stated_wcs[band] = parsed.wcs
+            self._mend(band, parsed.data, variance, mask)
+        self.shape = self.data[self.bands[0]].shape
+        self._set_wcs(wcs, stated_wcs)
+        self._given_psf = {
+            band: self._check_psf(band, value) for band, value in given["psf"].items() if value is not None
+        }
+        self._start()
+
+    def _start(self, shared=None):
+        """Set up what is worked out on first use, taking over ``shared`` values of another image."""
+        shared = shared or {}
+        makers = {
+            "variance": self._make_variance,
+            "_psf_pair": self._make_psf,
+            "background": self._make_background,
+            "noise": self._make_noise,
+        }
+        for name, make in makers.items():
+            values = {band: value for band, value in shared.get(name, {}).items() if band in self.bands}
+            setattr(self, name, _Lazy(self.bands, make, values))
+        self.psf = _Lazy(self.bands, self._first_psf)
+        self.psf_source = _Lazy(self.bands, self._second_psf)
+
+    # -- checks -------------------------------------------------------------------------------------------------
+
+    def _named(self, value, name, *, optional=False):
+        """Return a mapping from known band names, refusing anything else."""
+        if value is None and optional:
+            return {}
+        if not isinstance(value, Mapping):
+            raise ImageError(
+                f"{name} is a {type(value).__name__}; allowed: a mapping from band name to image, "
+                f"e.g. {{{self.survey.band_names[0]!r}: image}}"
+            )
+        for band in value:
+            self.survey.band(band)
+        if not value and not optional:
+            raise ImageError(f"data holds no band; give at least one of {', '.join(self.survey.band_names)}")
+        return value
+
+    def _same_shape(self, band, shape):
+        if self.data:
+            first = self.bands[0]
+            if shape != self.data[first].shape:
+                raise ImageError(
+                    f"{self.survey.label}: band {band} has shape {shape} but band {first} has "
+                    f"{self.data[first].shape}; all bands of one survey must lie on one grid: reproject them first"
+                )
+
+    def _mend(self, band, data, variance, mask):
+        """Mask what cannot be used, tell so, and refuse a band of which nothing is left."""
+        where = f"{self.survey.label} {band}"
+        finite = np.isfinite(data)
+        if not finite.any():
+            raise ImageError(f"{where}: no finite pixel in the image (all NaN); give a band that has data")
+        self._mask_out(band, mask, ~finite, "not finite")
+        stated = variance is not None
+        if stated:
+            usable = np.isfinite(variance) & (variance > 0)
+            sentinel = usable & (variance >= _SENTINEL_VARIANCE)
+            if not (usable & ~sentinel).any():
+                raise ImageError(
+                    f"{where}: variance is nowhere positive and finite; give the variance in nJy2, "
+                    "or leave it out to have it measured"
+                )
+            self._mask_out(band, mask, ~usable, "of negative, zero or infinite variance")
+            self._mask_out(band, mask, sentinel, "of sentinel variance (no data)")
+        zero = data == 0
+        if zero.any() and _zeros_are_gaps(data, zero, stated=stated):
+            self._mask_out(band, mask, zero, "exactly 0 (no data)")
+        if mask.all():
+            raise ImageError(f"{where}: every pixel is masked; give a band that has usable pixels")
+        data[~finite] = 0
+        if stated:
+            # Masked pixels keep a harmless variance so that no division by it can fail.
+            good = usable & ~sentinel
+            variance = np.where(good, variance, np.median(variance[good])).astype(np.float32)
+            self._variance[band] = variance
+        self.data[band], self.mask[band] = data, mask
+
+    def _mask_out(self, band, mask, bad, what):
+        """Mask ``bad`` in place; a finding if any of them was not masked yet."""
+        new = int(np.count_nonzero(bad & ~mask))
+        if new:
+            mask |= bad
+            self.findings.append(Finding(band, f"{new} pixels {what}", "masked"))
+
+    def _set_wcs(self, wcs, stated):
+        where = self.survey.label
+        if wcs is None:
+            if not stated:
+                raise WCSError(
+                    f"{where}: no WCS; give wcs=astropy.wcs.WCS(header) with celestial axes (RA, Dec)"
+                )
+            wcs = next(iter(stated.values()))
+        self.wcs = celestial_wcs(wcs, where)
+        scales = np.abs(proj_plane_pixel_scales(self.wcs)) * 3600
+        if (
+            not np.all(np.isfinite(scales))
+            or scales.min() < _PIXEL_SCALES[0]
+            or scales.max() > _PIXEL_SCALES[1]
+        ):
+            raise WCSError(
+                f"{where}: wrong pixel scale of {scales[0]:.4g} x {scales[1]:.4g} arcsec; allowed: {_PIXEL_SCALES[0]} "
+                f"to {_PIXEL_SCALES[1]} arcsec; check the CD or CDELT cards"
+            )
+        if scales.max() > 1.1 * scales.min():
+            raise WCSError(
+                f"{where}: pixels of {scales[0]:.4g} x {scales[1]:.4g} arcsec are not square; reproject the image first"
+            )
+        self.pixel_scale = float(np.sqrt(scales[0] * scales[1]))
+        ny, nx = self.shape
+        corners = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], float)
+        sky = self.wcs.pixel_to_world_values(*corners.T)
+        if not np.all(np.isfinite(sky)):
+            raise WCSError(
+                f"{where}: the WCS gives no sky position for the image's corners; check CRPIX and CRVAL"
+            )
+        for band, other in stated.items():
+            shift = np.hypot(*(np.array(other.world_to_pixel_values(*sky)) - corners.T)).max()
+            if not shift <= 0.05:
+                raise ImageError(
+                    f"{where}: the WCS of band {band} differs from the image's by {shift:.3g} px; all bands of one "
+                    "survey must lie on one grid: reproject them first"
+                )
+
+    def _check_psf(self, band, value):
+        where = f"{self.survey.label} {band}"
+        psf = parse_psf(value, where)
+        total = float(np.nansum(psf))
+        psf = normalize_psf(psf, where=where)
+        if abs(total - 1) > 1e-3:
+            self.findings.append(Finding(band, f"PSF summed to {total:.4g}", "normalised to 1"))
+        return psf
+
+    # -- what is worked out on first use ----------------------------------------------------------------------------
+
+    def _make_variance(self, band):
+        if band in self._variance:
+            return self._variance[band]
+        return measure_variance(self.data[band], self.mask[band], pixel_scale=self.pixel_scale)
+
+    def _make_background(self, band):
+        return estimate_background(
+            self.data[band],
+            self.variance[band],
+            self.mask[band],
+            self._rough_psf(band),
+            pixel_scale=self.pixel_scale,
+        )
+
+    def _rough_psf(self, band):
+        """PSF good enough to smooth with: it must not need the background, which it is used for."""
+        if band in self._given_psf:
+            return self._given_psf[band]
+        return survey_psf(self.survey, band, self.pixel_scale)
+
+    def _make_psf(self, band):
+        if band in self._given_psf:
+            return self._given_psf[band], "given"
+        psf = estimate_psf(
+            self.sky_subtracted(band),
+            self.variance[band],
+            self.mask[band],
+            fwhm=self.survey.band(band).psf_fwhm / self.pixel_scale,
+        )
+        if psf is not None:
+            return psf, "stars"
+        return self._rough_psf(band), "survey"
+
+    def _first_psf(self, band):
+        return self._psf_pair[band][0]
+
+    def _second_psf(self, band):
+        return self._psf_pair[band][1]
+
+    def _make_noise(self, band):
+        noise, finding = measure_noise(
+            self.sky_subtracted(band),
+            self.variance[band],
+            self.mask[band],
+            self.psf[band],
+            stated=band in self._variance,
+        )
+        if finding:
+            self.findings.append(Finding(band, *finding))
+        return noise
+
+    # -- use --------------------------------------------------------------------------------------------------------
+
+    def source_variance(self, band):
+        """
+        White-noise-equivalent variance of a source.
+
+        Parameters
+        ----------
+        band : str
+            Name of the band.
+
+        Returns
+        -------
+        variance : 2-D float32 array
+            Variance in nJy2 that, taken as independent from pixel to pixel, gives the right noise of a source;
+            infinite where masked.
+        """
+        variance = self.variance[band] * np.float32(self.noise[band].scale ** 2)
+        return np.where(self.mask[band], np.float32(np.inf), variance)
+
+    def sky_subtracted(self, band):
+        """
+        Return the data less the residual background, 0 where masked.
+
+        Parameters
+        ----------
+        band : str
+            Name of the band.
+
+        Returns
+        -------
+        data : 2-D float32 array
+            In nJy per pixel.
+        """
+        background = self.background[band]
+        data = self.data[band] if background is None else self.data[band] - background
+        return np.where(self.mask[band], np.float32(0), data)
+
+    def select(self, bands):
+        """
+        Return an image of some of the bands, sharing their pixels.
+
+        Parameters
+        ----------
+        bands : sequence of str
+            Names of bands that this image has.
+
+        Returns
+        -------
+        SurveyImage
+        """
+        bands = [bands] if isinstance(bands, str) else list(bands)
+        for band in bands:
+            if band not in self.bands:
+                raise BandError(f"band {band!r} is not in this image; allowed: {', '.join(self.bands)}")
+        if not bands:
+            raise BandError(f"no band selected; allowed: {', '.join(self.bands)}")
+        new = object.__new__(type(self))
+        new.survey, new.unit, new.meta = self.survey, self.unit, dict(self.meta)
+        new.shape, new.wcs, new.pixel_scale = self.shape, self.wcs, self.pixel_scale
+        new.bands = tuple(band for band in self.bands if band in bands)
+        for name in ("data", "mask", "_variance", "_given_psf"):
+            values = getattr(self, name)
+            setattr(new, name, {band: values[band] for band in new.bands if band in values})
+        new.findings = [finding for finding in self.findings if finding.band in bands]
+        new._start(
+            {name: getattr(self, name)._values for name in ("variance", "_psf_pair", "background", "noise")}
+        )
+        return new
+
+    def __repr__(self):
+        ny, nx = self.shape
+        found = f"; {len(self.findings)} findings" if self.findings else ""
+        return (
+            f"<SurveyImage {self.survey.name} {','.join(self.bands)}, {ny} x {nx} px of "
+            f"{self.pixel_scale:.3f} arcsec{found}>"
+        )
+
+
+def _zeros_are_gaps(data, zero, *, stated):
+    """
+    Tell whether pixels of exactly 0 are places without data.
+
+    Noisy floating-point sky is never exactly 0. Images of counts and noiseless images are.
+    """
+    values = data[~zero & np.isfinite(data)]
+    if values.size == 0:
+        return True
+    if np.all(values == np.rint(values)):
+        return False
+    return not stated or np.mean(values < 0) > 0.01
