@@ -1,24 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Files and grids: survey files to images, two surveys to one grid, a field to tiles."""
 
-import importlib
+import contextlib
 
-_LAZY = {
-    "AlignedPair": "jaisp.io.align",
-    "Tile": "jaisp.io.tiles",
-    "align": "jaisp.io.align",
-    "read_euclid": "jaisp.io.euclid",
-    "read_rubin": "jaisp.io.rubin",
-}
+# Eager, because the function `align` has the name of its module: imported later, the module would hide it.
+with contextlib.suppress(ModuleNotFoundError):
+    from jaisp.io.rubin import read_rubin
+with contextlib.suppress(ModuleNotFoundError):
+    from jaisp.io.euclid import read_euclid
+with contextlib.suppress(ModuleNotFoundError):
+    from jaisp.io.align import AlignedPair, align
+with contextlib.suppress(ModuleNotFoundError):
+    from jaisp.io.tiles import Tile
 
-__all__ = sorted(_LAZY)
-
-
-def __getattr__(name):
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted(__all__)
+__all__ = ["AlignedPair", "Tile", "align", "read_euclid", "read_rubin"]
