@@ -1,0 +1,101 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Model configurations: frozen dataclasses that round-trip to JSON beside the weights."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+from jaisp.exceptions import ConfigError, suggest
+
+__all__ = ["DETRJEPAConfig", "config_from_dict"]
+
+
+def config_from_dict(cls, values):
+    """
+    Build a configuration dataclass from a mapping; an unknown key is an error.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass.
+    values : mapping
+        Field names and values, e.g. from JSON or TOML.
+    """
+    allowed = [item.name for item in dataclasses.fields(cls) if item.init]
+    for key in values:
+        if key not in allowed:
+            raise ConfigError(
+                f"unknown key {key!r} for {cls.__name__}{suggest(key, allowed)}; "
+                f"allowed: {', '.join(allowed)}"
+            )
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigError(f"{cls.__name__}: {error}") from None
+
+
+@dataclass(frozen=True)
+class DETRJEPAConfig:
+    """
+    Size and behaviour of `~jaisp.models.DETRJEPA`.
+
+    Parameters
+    ----------
+    channels : tuple of int
+        Feature channels of the maps at 0.2", 0.4" and 0.8".
+    dim : int
+        Width of the tokens (1.6" patches) and of the slots; a multiple of 32.
+    n_backbone_layers, n_decoder_layers : int
+        Transformer layers over tokens, and over slots.
+    n_queries : int
+        Slots for each survey and tile.
+    embedding_dim : int
+        Length of the slot embedding.
+    window : int
+        Side, in 0.2" pixels, of the window of fine features that a slot gathers.
+    nms_size : int
+        Side, in 0.1" pixels, of the window in which a proposal must be the highest.
+    proposal_threshold : float
+        Heat-map probability below which a peak is not worth a query.
+    calibration : dict
+        Coefficients that turn logits and significances into calibrated probabilities
+        (see `jaisp.catalog`); measured on skies apart from training and test.
+    """
+
+    channels: tuple = (32, 64, 96)
+    dim: int = 160
+    n_backbone_layers: int = 4
+    n_decoder_layers: int = 2
+    n_queries: int = 100
+    embedding_dim: int = 64
+    window: int = 5
+    nms_size: int = 3
+    proposal_threshold: float = 0.02
+    calibration: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if len(self.channels) != 3 or min(self.channels) < 1:
+            raise ConfigError(f"channels must be three positive integers, not {self.channels!r}")
+        if self.dim % 32:
+            raise ConfigError(f"dim must be a multiple of 32, not {self.dim}")
+        for name in ("n_decoder_layers", "n_queries", "embedding_dim"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("window", "nms_size"):
+            if getattr(self, name) % 2 != 1:
+                raise ConfigError(f"{name} must be odd, not {getattr(self, name)}")
+
+    @classmethod
+    def tiny(cls):
+        """Return the smallest useful configuration, for tests."""
+        return cls(channels=(8, 8, 8), dim=32, n_backbone_layers=1, n_decoder_layers=1)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Build from a mapping; unknown keys raise `~jaisp.exceptions.ConfigError`."""
+        return config_from_dict(cls, values)
+
+    def to_dict(self):
+        """Return a plain dictionary that JSON can hold."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))

@@ -1,0 +1,137 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Building blocks: norms that look at one pixel only, and attention that sees relative sky positions only."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = [
+    "Attention",
+    "ChannelNorm",
+    "ConvBlock",
+    "FeedForward",
+    "LayerNorm",
+    "TransformerLayer",
+    "rotary_table",
+]
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm in the precision of its input; autocast would copy everything to float32 and back."""
+
+    def forward(self, values):
+        """Normalise the last axis."""
+        with torch.autocast(values.device.type, enabled=False):
+            return super().forward(values)
+
+
+class ChannelNorm(nn.Module):
+    """
+    Layer norm over the channels of each pixel of a (B, C, H, W) map.
+
+    Norms over pixels (batch or group norm) would let one bright star change the whole tile.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = LayerNorm(channels)
+
+    def forward(self, maps):
+        """Normalise each pixel of ``maps`` (B, C, H, W)."""
+        return self.norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvBlock(nn.Module):
+    """Pre-activation residual 3 x 3 convolution."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, maps):
+        """Add one convolution to ``maps`` (B, C, H, W)."""
+        return maps + self.conv(functional.gelu(self.norm(maps)))
+
+
+class FeedForward(nn.Sequential):
+    """Two-layer perceptron with a GELU."""
+
+    def __init__(self, dim, hidden, out=None):
+        super().__init__(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, out or dim))
+
+
+def rotary_table(positions, head_dim, shortest):
+    """
+    Cosines and sines of the rotary position embedding (RoFormer, arXiv:2104.09864) in two dimensions.
+
+    Parameters
+    ----------
+    positions : Tensor, shape (..., 2)
+        Positions in arcsec.
+    head_dim : int
+        Channels of an attention head, a multiple of 4.
+    shortest : float
+        Shortest wavelength in arcsec; the longest is 100 arcsec.
+
+    Returns
+    -------
+    Tensor, shape (2, ..., head_dim / 2)
+    """
+    n = head_dim // 4
+    steps = torch.arange(n, device=positions.device, dtype=torch.float32) / max(n - 1, 1)
+    frequencies = 2 * math.pi / (shortest * (100.0 / shortest) ** steps)
+    angles = (positions[..., None].float() * frequencies).flatten(-2)
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def _rotate(values, table):
+    """Rotate channel pairs of (B, heads, N, head_dim) by the table (2, B, N, head_dim / 2)."""
+    cos, sin = table[0][:, None].to(values.dtype), table[1][:, None].to(values.dtype)
+    first, second = values.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with rotary positions: only pairs of positions matter, contents never hold one."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.n_heads = dim // 32
+        self.query, self.key_value, self.out = (
+            nn.Linear(dim, dim),
+            nn.Linear(dim, 2 * dim),
+            nn.Linear(dim, dim),
+        )
+
+    def forward(self, slots, context, slot_table, context_table, bias=None):
+        """Mix ``context`` (B, M, dim) into ``slots`` (B, N, dim); ``bias`` adds to the logits."""
+        batch, n, dim = slots.shape
+
+        def split(values):
+            return values.view(batch, -1, self.n_heads, dim // self.n_heads).transpose(1, 2)
+
+        query = _rotate(split(self.query(slots)), slot_table)
+        key, value = self.key_value(context).chunk(2, dim=-1)
+        key, value = _rotate(split(key), context_table), split(value)
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=None if bias is None else bias.to(query.dtype)
+        )
+        return self.out(mixed.transpose(1, 2).reshape(batch, n, dim))
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward layer of the ViT."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.norm1, self.norm2 = LayerNorm(dim), LayerNorm(dim)
+        self.attention, self.feed_forward = Attention(dim), FeedForward(dim, 2 * dim)
+
+    def forward(self, tokens, table):
+        """Update ``tokens`` (B, T, dim) at the positions of ``table``."""
+        normed = self.norm1(tokens)
+        tokens = tokens + self.attention(normed, normed, table, table)
+        return tokens + self.feed_forward(self.norm2(tokens))

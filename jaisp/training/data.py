@@ -1,0 +1,141 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Batches for training: a scene under fresh noise, with bands dropped, as network inputs and padded truth."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from jaisp.models.detrjepa import flux_units
+from jaisp.models.inputs import band_dropout, network_inputs
+from jaisp.simulation import NoiseBank, SceneBank, draw_tile, make_scenes
+from jaisp.surveys import EUCLID, RUBIN
+
+__all__ = ["TileBatches", "batch_loader", "load_scenes"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_scenes(config, folder, *, seed, n, progress=None):
+    """
+    Load scenes from ``folder``, or draw and keep them there.
+
+    Parameters
+    ----------
+    config : `~jaisp.training.config.DataConfig`
+    folder : path-like
+    seed, n : int
+    progress : callable, optional
+        Called with the number of scenes drawn.
+
+    Returns
+    -------
+    `~jaisp.simulation.SceneBank`
+    """
+    folder = Path(folder) / f"scenes_{seed}_{n}"
+    if (folder / "config.json").is_file():
+        bank = SceneBank.load(folder)
+        if bank.config == config.scenes and len(bank) == n:
+            return bank
+    logger.info("drawing %d scenes into %s", n, folder)
+    bank = make_scenes(n, config.scenes, seed=seed, workers=max(config.workers, 1), progress=progress)
+    bank.save(folder)
+    return SceneBank.load(folder)
+
+
+def _pad_truth(truths, keeps, size):
+    """Stack truth of several tiles, padded; sources outside the tile are left out."""
+    units = flux_units().numpy()
+    kept = []
+    for truth, keep in zip(truths, keeps, strict=True):
+        inside = (np.abs(truth["x"] - (size - 1) / 2) < size / 2) & (
+            np.abs(truth["y"] - (size - 1) / 2) < size / 2
+        )
+        chosen = np.flatnonzero(inside)
+        kept.append(
+            {
+                "x": truth["x"][chosen],
+                "y": truth["y"][chosen],
+                "flux_asinh": np.arcsinh(truth["flux"][chosen] / units),
+                "log_radius": np.log(np.maximum(truth["half_light_radius"][chosen], 0.03)),
+                "ellipticity": np.stack([truth["e1"][chosen], truth["e2"][chosen]], axis=-1),
+                "is_star": truth["is_star"][chosen],
+                "band_snr": truth["band_snr"][chosen] * keep,
+            }
+        )
+    longest = max(1, *(len(item["x"]) for item in kept))
+    padded = {}
+    for name in kept[0]:
+        first = kept[0][name]
+        out = np.zeros((len(kept), longest, *first.shape[1:]), bool if first.dtype == bool else np.float32)
+        for row, item in zip(out, kept, strict=True):
+            row[: len(item[name])] = item[name]
+        padded[name] = torch.from_numpy(out)
+    return padded
+
+
+class TileBatches(Dataset):
+    """
+    Batch ``step`` of a run: a pure function of the seed and the step, so that a resumed run sees the same.
+
+    Items are ``(inputs, truth)``: network inputs of a batch, and padded truth.
+    """
+
+    def __init__(
+        self, bank, *, batch_size, seed, band_dropout=0.0, survey_dropout=0.0, survey_dropout_end=None
+    ):
+        self.bank, self.batch_size, self.seed = bank, batch_size, seed
+        self.band_dropout, self.survey_dropout = band_dropout, survey_dropout
+        self.survey_dropout_end = survey_dropout_end
+        self._noise = None
+
+    def _dropout(self, rng, step):
+        """Bands that a tile keeps, shape (10,)."""
+        keep = np.ones(10, bool)
+        if rng.random() < self.band_dropout:
+            if rng.random() < 0.4:
+                keep[7:] = False  # VIS without NISP is common
+            else:
+                keep = rng.random(10) > rng.uniform(0.1, 0.7)
+                keep[rng.integers(10)] = True
+        dropping = self.survey_dropout_end is None or step < self.survey_dropout_end
+        if dropping and rng.random() < self.survey_dropout:
+            kind = rng.integers(3)  # Rubin alone, Euclid alone, VIS alone
+            chosen = (
+                np.arange(10) < 6 if kind == 0 else np.arange(10) > 5 if kind == 1 else np.arange(10) == 6
+            )
+            keep = keep & chosen if (keep & chosen).any() else chosen
+        return keep
+
+    def __getitem__(self, step):
+        if self._noise is None:  # made in the worker, so that it is not sent there
+            self._noise = NoiseBank()
+        rng = np.random.default_rng([self.seed, step])
+        arrays, truths, keeps = [], [], []
+        for index in rng.integers(0, len(self.bank), self.batch_size):
+            tile, truth = draw_tile(self.bank[int(index)], rng, self._noise)
+            arrays.append(tile)
+            truths.append(truth)
+            keeps.append(self._dropout(rng, step))
+        tiles = {key: torch.from_numpy(np.stack([tile[key] for tile in arrays])) for key in arrays[0]}
+        keep = torch.from_numpy(np.stack(keeps))
+        tiles = band_dropout(tiles, {RUBIN.name: keep[:, :6], EUCLID.name: keep[:, 6:]})
+        return network_inputs(tiles), _pad_truth(truths, keeps, tiles["euclid_snr"].shape[-1])
+
+
+def _single_thread(_):
+    torch.set_num_threads(1)
+
+
+def batch_loader(dataset, steps, *, workers):
+    """Yield ``dataset[step]`` for each of ``steps``, prepared ahead by ``workers`` processes."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_single_thread,
+    )
