@@ -1,0 +1,181 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""What the commands share: checks of outputs, atomic writing, progress, and argument types."""
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+from jaisp.exceptions import FileError, suggest
+
+__all__ = [
+    "atomic_path",
+    "check_folder",
+    "check_output",
+    "count",
+    "device_and_workers",
+    "fraction",
+    "progress_bar",
+    "set_workers",
+    "tell_findings",
+]
+
+
+def check_output(path, suffixes, *, inputs=()):
+    """
+    Refuse an output file that could not be written, before the work that fills it.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        The file to be written; an existing file will be replaced.
+    suffixes : sequence of str
+        The allowed suffixes, each with its dot.
+    inputs : sequence of path-like
+        Files that are read, and so must not be overwritten.
+
+    Raises
+    ------
+    FileError
+        If the suffix is unknown, the folder is missing or not writable, or the file is an input.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise FileError(
+            f"cannot tell the format of {str(path)!r}{suggest(path.suffix, suffixes)}; "
+            f"allowed suffixes: {', '.join(suffixes)}"
+        )
+    if path.is_dir():
+        raise FileError(f"output {str(path)!r} is a folder; give the name of a file")
+    if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
+        raise FileError(f"output {str(path)!r} would overwrite an input; choose another name")
+    _check_writable(path.parent, path)
+
+
+def check_folder(path):
+    """
+    Make an output folder, or refuse it, before the work that fills it.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        The folder; it is made if only its last part is missing.
+
+    Raises
+    ------
+    FileError
+        If it is a file, its parent is missing, or nothing can be written in it.
+    """
+    if path.exists() and not path.is_dir():
+        raise FileError(f"output {str(path)!r} is a file; give the name of a folder")
+    if not path.exists():
+        _check_writable(path.absolute().parent, path)
+        path.mkdir(exist_ok=True)
+    _check_writable(path, path)
+
+
+def _check_writable(folder, path):
+    if not folder.is_dir():
+        raise FileError(f"cannot write {str(path)!r}: there is no folder {str(folder)!r}; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FileError(
+            f"cannot write {str(path)!r}: folder {str(folder)!r} is not writable ({error.strerror})"
+        ) from None
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """
+    Give a temporary name beside ``path`` that becomes ``path`` if all goes well, and is removed if not.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        The file to be written.
+
+    Yields
+    ------
+    temporary : `~pathlib.Path`
+        A new name with the same suffix in the same folder.
+    """
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def progress_bar(description, *, unit):
+    """
+    Give a callback ``progress(done, total, ...)`` that draws a bar on stderr if that is a terminal.
+
+    Parameters
+    ----------
+    description : str
+        What is being done.
+    unit : str
+        What is counted.
+
+    Yields
+    ------
+    progress : callable
+        To be called with the number done and the number to do; what else it is told is ignored.
+    """
+    from tqdm import tqdm
+
+    with tqdm(desc=description, unit=unit, disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def progress(done, total, *_):
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+def device_and_workers(parser):
+    """Add ``--device`` and ``--workers``, which every command that runs a model has."""
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "auto"), default="auto", help="where the model runs (auto)"
+    )
+    parser.add_argument(
+        "--workers", type=count, metavar="N", help="threads of the CPU to use (torch's default: all cores)"
+    )
+
+
+def set_workers(workers):
+    """Let torch use ``workers`` threads; None leaves torch's default."""
+    if workers is not None:
+        import torch
+
+        torch.set_num_threads(workers)
+
+
+def tell_findings(image):
+    """Say on stderr what was found wrong with an image and mended."""
+    for finding in image.findings:
+        print(f"jaisp: note: {image.survey.label} {finding}", file=sys.stderr)
+
+
+def count(text):
+    """Argument type: a whole number of at least 1."""
+    return _checked(text, int, lambda value: value >= 1, "a whole number of at least 1")
+
+
+def fraction(text):
+    """Argument type: a number from 0 to 1."""
+    return _checked(text, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+
+
+def _checked(text, convert, allowed, what):
+    try:
+        value = convert(text)
+    except ValueError:
+        value = None
+    if value is None or not allowed(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value

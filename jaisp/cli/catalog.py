@@ -1,0 +1,109 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""``jaisp catalog``: from the files of one or both surveys to a catalogue."""
+
+from pathlib import Path
+
+from jaisp.cli._common import (
+    atomic_path,
+    check_output,
+    device_and_workers,
+    fraction,
+    progress_bar,
+    set_workers,
+    tell_findings,
+)
+from jaisp.exceptions import ConfigError, FileError
+
+__all__ = ["add_parser", "run"]
+
+TABLE_SUFFIXES = (".fits", ".ecsv", ".parquet")
+PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def add_parser(commands):
+    """Add the command's parser to ``commands`` and return it."""
+    parser = commands.add_parser(
+        "catalog",
+        help="make a catalogue from images of one or both surveys",
+        description="Make a catalogue from images of Rubin, Euclid or both. Any subset of their bands works.",
+        epilog="An existing output file is replaced, and only once the new one is complete.",
+    )
+    parser.add_argument(
+        "--rubin", nargs="+", action="extend", default=[], metavar="FILE",
+        help="Rubin images, one file for each band, or one file that holds several bands",
+    )  # fmt: skip
+    parser.add_argument(
+        "--euclid", nargs="+", action="extend", default=[], metavar="FILE",
+        help="Euclid images, likewise; a multi-band cutout may be given to both surveys",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT",
+        help=f"the catalogue to write: {', '.join('OUT' + suffix for suffix in TABLE_SUFFIXES)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--plot", type=Path, metavar="OUT.png", help="also draw the objects on a picture of both surveys"
+    )
+    parser.add_argument("--weights", metavar="DIR", help="folder of a trained model (the bundled one)")
+    parser.add_argument(
+        "--activity", type=fraction, default=0.5, metavar="P",
+        help="keep objects whose probability of being real is at least P (%(default)s)",
+    )  # fmt: skip
+    device_and_workers(parser)
+    return parser
+
+
+def run(args):
+    """Run the command."""
+    inputs = [*args.rubin, *args.euclid]
+    if not inputs:
+        raise ConfigError("there is nothing to do: give --rubin, --euclid or both")
+    check_output(args.output, TABLE_SUFFIXES, inputs=inputs)
+    if args.plot is not None:
+        check_output(args.plot, PICTURE_SUFFIXES, inputs=inputs)
+        if args.plot.absolute() == args.output.absolute():
+            raise FileError(f"--plot and --output are the same file, {str(args.plot)!r}")
+        require_plots()
+
+    from jaisp import DETRJEPA
+    from jaisp.catalog import write_catalog
+    from jaisp.io import read_euclid, read_rubin
+
+    set_workers(args.workers)
+    model = DETRJEPA.from_pretrained(args.weights, device=args.device)
+    rubin = read_rubin(args.rubin) if args.rubin else None
+    euclid = read_euclid(args.euclid) if args.euclid else None
+    with progress_bar("tiles", unit="tile") as progress:
+        table = model.catalog(rubin, euclid, activity=args.activity, progress=progress)
+    for image in (rubin, euclid):
+        if image is not None:
+            tell_findings(image)
+    write_catalog(table, args.output)
+    print(f"{args.output}: {summary(table)}")
+    if args.plot is not None:
+        from jaisp.catalog.plots import plot_catalog
+
+        save_figure(plot_catalog(table, (rubin, euclid)), args.plot)
+        print(f"{args.plot}: picture")
+
+
+def summary(table):
+    """Say in one line what a catalogue holds."""
+    parts = [f"{len(table)} objects"]
+    if len(table):
+        blended = int((table["n_blended"] > 1).sum())
+        unrecognized = int(table["rubin_unrecognized_blend"].sum())
+        parts += [f"{blended} in blends", f"{unrecognized} in blends that Rubin alone does not resolve"]
+    return ", ".join(parts)
+
+
+def require_plots():
+    """Refuse to go on if matplotlib is missing, before the work whose result it would draw."""
+    from jaisp.catalog.plots import require_matplotlib
+
+    require_matplotlib()
+
+
+def save_figure(figure, path):
+    """Write a figure, leaving nothing behind if that fails."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
