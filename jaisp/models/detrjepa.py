@@ -122,6 +122,11 @@ class DETRJEPA(PretrainedMixin, nn.Module):
         self.predict_euclid, self.predict_rubin = Predictor(self.config), Predictor(self.config)
         self.register_buffer("flux_units", flux_units(), persistent=False)
 
+    def prepare(self, tiles):
+        """Network inputs of a batch of tiles, for `encode`; they are the same for all views."""
+        check_tiles(tiles)
+        return network_inputs(tiles)
+
     def encode(self, inputs, view="joint"):
         """
         Features of a batch of tiles in one view.
@@ -129,7 +134,7 @@ class DETRJEPA(PretrainedMixin, nn.Module):
         Parameters
         ----------
         inputs : dict
-            From `~jaisp.models.inputs.network_inputs`.
+            From `prepare`.
         view : {"joint", "rubin", "euclid"}
             With ``"rubin"`` the Euclid bands are missing, and the other way round.
         """
@@ -191,8 +196,7 @@ class DETRJEPA(PretrainedMixin, nn.Module):
         dict of `~jaisp.models.Slots`
             One for each view.
         """
-        check_tiles(tiles)
-        inputs = network_inputs(tiles)
+        inputs = self.prepare(tiles)
         outputs = {view: self.decode(self.encode(inputs, view), window)[-1] for view in views}
         self.heads.normalize(list(outputs.values()))
         return {view: self.to_slots(output) for view, output in outputs.items()}

@@ -1,0 +1,191 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""From the tiles of an aligned pair to the slots of the whole field: every object once."""
+
+from dataclasses import dataclass, fields
+from itertools import islice
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+__all__ = ["FieldSlots", "detect"]
+
+_MARGIN = 6  # pixels beyond the owned window in which slots are still looked at
+_SEAM = 3.0  # pixels: slots of two tiles nearer than this are one object
+_SMALLEST_WINDOW = 40  # pixels: a window this small is not split any more
+
+
+@dataclass
+class FieldSlots:
+    """
+    Slots of one view over a whole field, one entry an object.
+
+    Positions are in pixels of the pair's 0.1 arcsec grid; other columns as in `jaisp.models.Slots`.
+    ``tile`` and ``slot`` number the tile and the query; ``saturated`` marks places where there were
+    more proposals than queries even after splitting.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    x_err: np.ndarray
+    y_err: np.ndarray
+    activity_logit: np.ndarray
+    flux: np.ndarray
+    half_light_radius: np.ndarray
+    e1: np.ndarray
+    e2: np.ndarray
+    star_logit: np.ndarray
+    embedding: np.ndarray
+    tile: np.ndarray
+    slot: np.ndarray
+    saturated: np.ndarray
+
+    def __len__(self):
+        return len(self.x)
+
+    def select(self, index):
+        """Return the slots of an index or a mask."""
+        return FieldSlots(**{item.name: getattr(self, item.name)[index] for item in fields(self)})
+
+
+def _quadrants(window):
+    """Four parts of ``x0, x1, y0, y1``."""
+    x0, x1, y0, y1 = window
+    x, y = (x0 + x1) // 2, (y0 + y1) // 2
+    return [(x0, x, y0, y), (x, x1, y0, y), (x0, x, y, y1), (x, x1, y, y1)]
+
+
+def _decode(model, features, row, window):
+    """
+    Decode one tile of a batch; where its proposals outnumber the queries, split the window and decode again.
+
+    Returns
+    -------
+    list of (output, window, saturated)
+    """
+    one = {key: value[row : row + 1] for key, value in features.items()}
+    x0, x1, y0, y1 = window
+    reach = torch.tensor(
+        [[x0 - _MARGIN, x1 + _MARGIN, y0 - _MARGIN, y1 + _MARGIN]], device=one["heat"].device
+    )
+    output = model.decode(one, reach)[-1]
+    too_many = int(output["n_proposals"][0]) > model.config.n_queries
+    if too_many and min(x1 - x0, y1 - y0) > _SMALLEST_WINDOW:
+        return [part for quadrant in _quadrants(window) for part in _decode(model, one, 0, quadrant)]
+    return [(output, window, too_many)]
+
+
+def _collect(model, output, window, saturated, tile, part):
+    """Slots of one decoded window as arrays on the field's grid, with their distance outside the window."""
+    model.heads.normalize([output])
+    slots = model.to_slots(output).to_numpy()
+    x, y = slots["x"][0], slots["y"][0]
+    x0, x1, y0, y1 = window
+    outside = np.maximum.reduce([x0 - 0.5 - x, x - (x1 - 0.5), y0 - 0.5 - y, y - (y1 - 0.5)])
+    keep = slots["valid"][0] & (outside < _SEAM)
+    names = [item.name for item in fields(FieldSlots) if item.name in slots]
+    columns = {name: slots[name][0][keep] for name in names}
+    columns["x"] = columns["x"] + tile.x0
+    columns["y"] = columns["y"] + tile.y0
+    n = int(keep.sum())
+    columns["tile"] = np.full(n, tile.index)
+    # A slot's number: the query, counted on over the windows of a split tile.
+    columns["slot"] = np.flatnonzero(keep) + part * model.config.n_queries
+    columns["saturated"] = np.full(n, saturated)
+    columns["outside"] = outside[keep]
+    return columns
+
+
+def _merge_seams(columns, window_id):
+    """
+    Indices of the slots that stay where windows meet: each object once, from the window that owns it.
+
+    Two windows may place one object on either side of their common edge, so slots a little outside
+    are kept until here; pairs are matched one-to-one between two windows.
+    """
+    outside, logit = columns["outside"], columns["activity_logit"]
+    near_edge = np.flatnonzero(outside > -_SEAM)
+    gone = np.zeros(len(outside), bool)
+    if len(near_edge) > 1:
+        xy = np.stack([columns["x"], columns["y"]], axis=-1)[near_edge]
+        pairs = cKDTree(xy).query_pairs(_SEAM, output_type="ndarray")
+        pairs = near_edge[pairs]
+        pairs = pairs[window_id[pairs[:, 0]] != window_id[pairs[:, 1]]]
+        first, second = pairs.T
+        distance = np.hypot(
+            columns["x"][first] - columns["x"][second], columns["y"][first] - columns["y"][second]
+        )
+        matched = set()
+        for k in np.argsort(distance, kind="stable"):
+            i, j = first[k], second[k]
+            if gone[i] or gone[j] or (i, window_id[j]) in matched or (j, window_id[i]) in matched:
+                continue
+            matched.update({(i, window_id[j]), (j, window_id[i])})
+            i_owns, j_owns = outside[i] < 0, outside[j] < 0
+            loser = (j if logit[i] >= logit[j] else i) if i_owns == j_owns else (j if i_owns else i)
+            gone[loser] = True
+    # Well outside and unmatched: the owner saw it and had another opinion.
+    return np.flatnonzero(~gone & (outside < 1.0))
+
+
+def _join(parts):
+    """Concatenate the windows of a view and settle their seams."""
+    window_id = np.repeat(np.arange(len(parts)), [len(part["x"]) for part in parts])
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    keep = _merge_seams(columns, window_id)
+    return FieldSlots(**{item.name: columns[item.name][keep] for item in fields(FieldSlots)})
+
+
+def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
+    """
+    Run a model over an aligned pair.
+
+    Parameters
+    ----------
+    model : `~jaisp.models.DETRJEPA`
+        In evaluation mode.
+    pair : `~jaisp.io.AlignedPair`
+        One survey or both.
+    size, halo : int
+        See `~jaisp.io.AlignedPair.tiles`.
+    batch_size : int
+        Tiles at a time.
+    progress : callable, optional
+        Called as ``progress(done, total)``.
+
+    Returns
+    -------
+    slots : dict of `FieldSlots`
+        For ``"joint"`` and for each survey that the pair holds; with one survey the two are the same.
+    """
+    surveys = [name for name in ("rubin", "euclid") if getattr(pair, name) is not None]
+    views = ("joint", *surveys) if len(surveys) == 2 else ("joint",)
+    device = next(model.parameters()).device
+    total = sum(1 for _ in pair.tiles(size=size, halo=halo))
+    tiles, done = pair.tiles(size=size, halo=halo), 0
+    parts = {view: [] for view in views}
+    with torch.inference_mode():
+        while batch := list(islice(tiles, batch_size)):
+            arrays = [tile.arrays for tile in batch]
+            tensors = {
+                key: torch.from_numpy(np.stack([a[key] for a in arrays])).to(device) for key in arrays[0]
+            }
+            inputs = model.prepare(tensors)
+            for view in views:
+                features = model.encode(inputs, view)
+                for row, tile in enumerate(batch):
+                    if view in surveys and not arrays[row][f"{view}_valid"].any():
+                        continue
+                    x0, x1, y0, y1 = tile.own
+                    window = (x0 - tile.x0, x1 - tile.x0, y0 - tile.y0, y1 - tile.y0)
+                    for part, (output, part_window, saturated) in enumerate(
+                        _decode(model, features, row, window)
+                    ):
+                        parts[view].append(_collect(model, output, part_window, saturated, tile, part))
+            if progress is not None:
+                done += len(batch)
+                progress(done, total)
+    slots = {view: _join(found) for view, found in parts.items() if found}
+    if len(surveys) == 1 and "joint" in slots:
+        slots[surveys[0]] = slots["joint"]
+    return slots
