@@ -206,8 +206,9 @@ def draw_tile(scene, rng, noise_bank):
     -------
     arrays : dict
         ``rubin_snr`` (6, S/2, S/2) and ``euclid_snr`` (4, S, S), float32, flux per pixel over the noise on
-        the scale of a source, 0 where invalid; ``rubin_valid``, ``euclid_valid``, bool; ``rubin_noise`` (6,) and
-        ``euclid_noise`` (4,), nJy; ``rubin_psf`` (6, 25, 25) and ``euclid_psf`` (4, 33, 33).
+        the scale of a source, 0 where invalid; ``rubin_valid``, ``euclid_valid``, bool;
+        ``rubin_noise`` (6,) and ``euclid_noise`` (4,), nJy; ``rubin_psf`` (6, 25, 25) and
+        ``euclid_psf`` (4, 33, 33).
     truth : dict
         ``x``, ``y`` (0.1" pixels), ``flux`` (n, 10) in nJy, ``half_light_radius`` in arcsec, ``e1``, ``e2``,
         ``is_star``; ``band_snr`` (n, 10), ``rubin_snr``, ``euclid_snr`` and ``snr``: optimal S/N of each

@@ -15,7 +15,7 @@ _ARCSEC = np.pi / 180 / 3600
 
 
 def frequencies(n, scale):
-    """Frequencies ``fy`` (n, 1), ``fx`` (1, n//2+1) in cycles per arcsec of the ``rfft2`` of an (n, n) image."""
+    """Frequencies ``fy`` (n, 1), ``fx`` (1, n//2+1) of an ``rfft2`` in cycles per arcsec."""
     return (
         fft.fftfreq(n, scale).astype(np.float32)[:, None],
         fft.rfftfreq(n, scale).astype(np.float32)[None, :],
