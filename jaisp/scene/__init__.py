@@ -1,1 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
+"""Differentiable scenes: PSF-convolved sources rendered with torch, for likelihoods and for training."""
+
+from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL, Profile
+from jaisp.scene.psf import PSFTransform, psf_transform
+from jaisp.scene.render import (
+    STAMP_SIZES,
+    render_derivatives,
+    render_image,
+    render_stamps,
+    stamp_size,
+)
+
+__all__ = [
+    "DE_VAUCOULEURS",
+    "EXPONENTIAL",
+    "STAMP_SIZES",
+    "PSFTransform",
+    "Profile",
+    "psf_transform",
+    "render_derivatives",
+    "render_image",
+    "render_stamps",
+    "stamp_size",
+]

@@ -1,0 +1,91 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""
+Galaxy light profiles as mixtures of circular Gaussians.
+
+A Gaussian stays a Gaussian in Fourier space, so that a mixture is sheared, shifted and convolved with any
+point-spread function by a product. The idea and the number of components of the de Vaucouleurs mixture follow
+Hogg & Lang (2013, PASP 125, 719); the coefficients are our own, because theirs stop at 4 or 8 half-light
+radii. They minimise the squared residual of ``r**2 I(r)`` over the logarithm of the radius together with the
+residual of the enclosed flux, from a non-negative least-squares start. The flux that is misplaced radially
+(the integral of the absolute residual) is 0.12 % for the exponential and 0.9 % for the de Vaucouleurs
+profile, before any PSF; the enclosed flux is right within 0.025 % and 0.13 % at every radius.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["DE_VAUCOULEURS", "EXPONENTIAL", "Profile"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """
+    A circular light profile of unit flux and unit half-light radius, as a sum of Gaussians.
+
+    Parameters
+    ----------
+    name : str
+        Name of the profile.
+    amplitude : tuple of float
+        Flux of each Gaussian; they add up to 1.
+    sigma : tuple of float
+        Standard deviation of each Gaussian, in half-light radii.
+    """
+
+    name: str
+    amplitude: tuple
+    sigma: tuple
+
+    def transform(self, u):
+        """
+        Fourier transform and its derivative.
+
+        Parameters
+        ----------
+        u : torch.Tensor
+            Squared product of the half-light radius and the (sheared) spatial frequency in cycles.
+
+        Returns
+        -------
+        value, derivative : torch.Tensor
+            The transform ``sum_k a_k exp(-2 pi**2 sigma_k**2 u)``, which is 1 at 0, and its derivative by
+            ``u``; both of the shape of ``u``.
+        """
+        value = torch.zeros_like(u)
+        derivative = torch.zeros_like(u)
+        for amplitude, sigma in zip(self.amplitude, self.sigma, strict=True):
+            rate = -2 * torch.pi**2 * sigma**2
+            term = amplitude * torch.exp(rate * u)
+            value = value + term
+            derivative = derivative + rate * term
+        return value, derivative
+
+
+def _normalised(name, amplitude, sigma):
+    total = sum(amplitude)
+    return Profile(name, tuple(value / total for value in amplitude), sigma)
+
+
+EXPONENTIAL = _normalised(
+    "exponential",
+    (0.0068224, 0.0418642, 0.1527047, 0.3368677, 0.3590379, 0.1027031),
+    (0.124046, 0.267228, 0.474605, 0.769153, 1.18199, 1.776329),
+)
+
+DE_VAUCOULEURS = _normalised(
+    "de Vaucouleurs",
+    (
+        0.0110333,
+        0.0319038,
+        0.0678889,
+        0.1155692,
+        0.1628111,
+        0.1909641,
+        0.1836268,
+        0.1387309,
+        0.0749055,
+        0.0225665,
+    ),
+    (0.018769, 0.053277, 0.120284, 0.245217, 0.473254, 0.8879, 1.652527, 3.116809, 6.154079, 13.785901),
+)

@@ -1,0 +1,128 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""
+Fourier transforms of PSF images, also of those that their pixels undersample.
+
+A PSF whose light varies within a pixel (Euclid VIS: FWHM 0.16-0.2" on pixels of 0.1") folds its high
+spatial frequencies onto low ones. Shifting such an image by part of a pixel as if it were band-limited errs by
+several per cent of the flux. Here the folded transform is shared out among its aliases in proportion to a
+smooth model of the transform, a stretched exponential with an ellipticity times the response of a square pixel,
+which is fitted to it. For Gaussian PSFs this is exact; for optical ones it leaves a fifth of the error or less.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+
+from jaisp.exceptions import ImageError
+
+__all__ = ["PSFTransform", "psf_transform"]
+
+# Transform at half a cycle per pixel, relative to that at 0, above which a PSF counts as undersampled.
+_UNDERSAMPLED = 0.004
+
+
+@dataclass(frozen=True)
+class PSFTransform:
+    """
+    Fourier transforms of PSF images, centred on the origin.
+
+    Parameters
+    ----------
+    size : int
+        Width in pixels of the stamps that can be rendered with it.
+    aliases : tuple of (bool, bool, torch.Tensor)
+        For each alias, whether it lies one cycle per pixel away along y and along x, and the transform there,
+        of shape (..., size, size // 2 + 1). A well-sampled PSF has one, (False, False).
+    """
+
+    size: int
+    aliases: tuple
+
+    def frequencies(self, along_y, along_x, like):
+        """Frequencies in cycles per pixel along y and x of an alias, as tensors like ``like``."""
+        ky = torch.fft.fftfreq(self.size, dtype=like.dtype, device=like.device)
+        kx = torch.fft.rfftfreq(self.size, dtype=like.dtype, device=like.device)
+        if along_y:
+            ky = torch.where(ky < 0, ky + 1, ky - 1)
+        return ky, kx - 1 if along_x else kx
+
+    def __getitem__(self, index):
+        """Transforms of some of the bands (or sources)."""
+        return PSFTransform(self.size, tuple((y, x, values[index]) for y, x, values in self.aliases))
+
+
+def psf_transform(psf, size, *, dealias=False):
+    """
+    Fourier transform of PSF images.
+
+    Parameters
+    ----------
+    psf : torch.Tensor, shape (..., k, k)
+        Odd square images centred on their middle pixel. What lies beyond ``size`` is cut off.
+    size : int
+        Width of the stamps in pixels.
+    dealias : bool, optional
+        Whether to share out the transform of undersampled PSFs among its aliases (not differentiable by the
+        PSF). Well-sampled PSFs are the same either way.
+
+    Returns
+    -------
+    PSFTransform
+    """
+    width = psf.shape[-1]
+    if psf.ndim < 2 or width != psf.shape[-2] or width % 2 == 0:
+        raise ImageError(
+            f"PSF of shape {tuple(psf.shape[-2:])}: give an odd square image centred on its middle pixel"
+        )
+    largest = size - 1 + size % 2
+    if width > largest:
+        cut = (width - largest) // 2
+        psf = psf[..., cut : width - cut, cut : width - cut]
+        width = largest
+    padded = torch.nn.functional.pad(psf, (0, size - width, 0, size - width))
+    padded = torch.roll(padded, shifts=(-(width // 2), -(width // 2)), dims=(-2, -1))
+    folded = torch.fft.rfft2(padded)
+    single = PSFTransform(size, ((False, False, folded),))
+    if not dealias:
+        return single
+    edge = folded[..., size // 2].abs().amax(-1)
+    if not bool((edge > _UNDERSAMPLED * folded[..., 0, 0].abs()).any()):
+        return single
+    corners = [(y, x) for y in (False, True) for x in (False, True)]
+    flat = folded.detach().reshape(-1, *folded.shape[-2:]).cpu().numpy()
+    shares = np.stack([_shares(one, [single.frequencies(y, x, psf) for y, x in corners]) for one in flat])
+    shares = torch.as_tensor(shares, dtype=psf.dtype, device=psf.device).movedim(1, 0)
+    return PSFTransform(
+        size,
+        tuple(
+            (y, x, folded * share.reshape(folded.shape))
+            for (y, x), share in zip(corners, shares, strict=True)
+        ),
+    )
+
+
+def _shares(folded, frequencies):
+    """Share of each alias in a folded transform, shape (aliases, size, size // 2 + 1)."""
+    total = folded[0, 0].real
+    grids = [
+        (ky.cpu().numpy()[:, None].astype(float), kx.cpu().numpy().astype(float)) for ky, kx in frequencies
+    ]
+
+    def model(parameters):
+        scale, power, e1, e2 = parameters
+        terms = []
+        for ky, kx in grids:
+            k2 = (1 + e1) * kx**2 + (1 - e1) * ky**2 + 2 * e2 * kx * ky
+            decline = np.exp(-((np.maximum(k2, 1e-12) * np.exp(scale)) ** (np.exp(power) / 2)))
+            terms.append(decline * np.sinc(kx) * np.sinc(ky))
+        return np.stack(terms)
+
+    def misfit(parameters):
+        return (model(parameters).sum(0) - folded.real / total).ravel()
+
+    bounds = ([-3, -1, -0.5, -0.5], [6, 1.5, 0.5, 0.5])
+    fit = least_squares(misfit, [2.0, 0.5, 0.0, 0.0], bounds=bounds, max_nfev=50)
+    terms = model(fit.x)
+    return terms / np.maximum(terms.sum(0), 1e-12)
