@@ -199,6 +199,7 @@ def train(config, output, *, resume=False, check=False, progress=None):
     last = run.step + 1 if check else optimizer.steps
     loader = batch_loader(dataset, range(run.step, last), workers=0 if check else data.workers)
     run.model.train()
+    _trim_log(output / "metrics.jsonl", run.step)
     sums, count, start = {}, 0, time.monotonic()
     with (output / "metrics.jsonl").open("a") as log:
         for inputs, truth in loader:
@@ -241,6 +242,15 @@ def train(config, output, *, resume=False, check=False, progress=None):
                 )
                 start = time.monotonic()
     return output / "weights"
+
+
+def _trim_log(path, step):
+    """Drop what a killed run logged after its last checkpoint: those steps are taken again."""
+    if path.exists():
+        lines = [
+            line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step
+        ]
+        path.write_text("".join(lines))
 
 
 def _guard(metrics):

@@ -1,0 +1,133 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Terms of the objective against closed cases."""
+
+import numpy as np
+import pytest
+import torch
+
+from jaisp.training.config import LossConfig
+from jaisp.training.losses import heat_loss, set_loss, sigreg, view_snr
+from jaisp.training.matching import assign, match_surveys, match_truth
+
+
+def make_truth(x, y, snr=20.0):
+    x, y = torch.tensor([x], dtype=torch.float32), torch.tensor([y], dtype=torch.float32)
+    n = x.shape[1]
+    band_snr = torch.zeros(1, n, 10)
+    band_snr[..., 6] = torch.as_tensor(snr)
+    return {
+        "x": x,
+        "y": y,
+        "flux_asinh": torch.ones(1, n, 10),
+        "log_radius": torch.full((1, n), -1.0),
+        "ellipticity": torch.zeros(1, n, 2),
+        "is_star": torch.zeros(1, n, dtype=torch.bool),
+        "band_snr": band_snr,
+    }
+
+
+def make_output(positions, logits):
+    position = torch.tensor([positions], dtype=torch.float32)
+    n = position.shape[1]
+    return {
+        "position": position,
+        "error": torch.ones(1, n, 2),
+        "activity_logit": torch.tensor([logits], dtype=torch.float32),
+        "valid": torch.ones(1, n, dtype=torch.bool),
+        "flux_asinh": torch.ones(1, n, 10),
+        "log_radius": torch.full((1, n), -1.0),
+        "ellipticity": torch.zeros(1, n, 2),
+        "star_logit": torch.full((1, n), -9.0),
+        "projection": torch.eye(n, 64)[None],
+    }
+
+
+def test_assign_leaves_rows_without_a_partner():
+    cost = np.array([[1.0, 5.0], [2.0, 9.0], [0.0, 0.0]])
+    rows, columns = assign(cost, np.array([[True, True], [True, False], [False, False]]))
+    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 1), (1, 0)]
+
+
+def test_matching_is_one_to_one_and_gated():
+    truth = make_truth([10.0, 12.0, 50.0], [10.0, 10.0, 50.0])
+    output = make_output([[10.4, 10], [11.8, 10], [10.1, 10], [80, 80]], [1.0, 1.0, -3.0, 5.0])
+    slot, source = match_truth(output, truth, snr=view_snr(truth, "joint"))
+    assert slot[1].tolist() == [0, 1]
+    assert source[1].tolist() == [0, 1]
+
+
+def test_brightness_keeps_blended_neighbours_from_swapping():
+    truth = make_truth([10.0, 11.0], [10.0, 10.0])
+    truth["flux_asinh"][0, 0] = 6.0
+    output = make_output([[10.45, 10], [10.55, 10]], [2.0, 2.0])
+    output["flux_asinh"][0, 1] = 6.0
+    slot, source = match_truth(output, truth, snr=view_snr(truth, "joint"))
+    assert dict(zip(slot[1].tolist(), source[1].tolist(), strict=True)) == {1: 0, 0: 1}
+
+
+def test_set_loss_is_small_for_the_truth_and_finite_without_any():
+    config = LossConfig()
+    truth = make_truth([10.0, 30.0], [10.0, 40.0])
+    right = make_output([[10, 10], [30, 40], [70, 70]], [9.0, 9.0, -9.0])
+    wrong = make_output([[12, 10], [30, 43], [70, 70]], [-9.0, 9.0, 9.0])
+    snr = view_snr(truth, "euclid")
+    good, (_, source) = set_loss([right], truth, snr, config)
+    bad, _ = set_loss([wrong], truth, snr, config)
+    assert good["activity"] < 1e-3
+    assert good["position"] == pytest.approx(0.0, abs=1e-6)
+    assert source[1].tolist() == [0, 1]
+    for name in ("activity", "position"):
+        assert bad[name] > good[name] + 1
+    # In the Rubin view these sources have no signal: nothing is to be found.
+    empty, _ = set_loss([right], truth, view_snr(truth, "rubin"), config)
+    assert torch.isfinite(empty["activity"])
+    assert empty["position"] == 0
+
+
+def test_faint_truth_is_neither_right_nor_wrong():
+    truth = make_truth([10.0], [10.0], snr=3.5)
+    for logit in (-9.0, 9.0):
+        losses, _ = set_loss(
+            [make_output([[10, 10]], [logit])], truth, view_snr(truth, "joint"), LossConfig()
+        )
+        assert losses["activity"] == 0
+
+
+def test_heat_loss_prefers_the_peak_at_the_source():
+    truth = make_truth([10.2, 40.0], [20.0, 5.0])
+    snr = view_snr(truth, "joint")
+    flat = torch.full((1, 64, 64), -8.0)
+    peaked, shifted = flat.clone(), flat.clone()
+    for x, y in ((10, 20), (40, 5)):
+        peaked[0, y, x] = 8.0
+        shifted[0, y + 6, x] = 8.0
+    values = [heat_loss(heat, truth, snr, LossConfig()).item() for heat in (peaked, flat, shifted)]
+    assert values[0] < 0.01 < values[1] < values[2]
+    # A source outside the tile gives no positive and no error.
+    outside = make_truth([200.0], [10.0])
+    assert torch.isfinite(heat_loss(flat, outside, view_snr(outside, "joint"), LossConfig()))
+
+
+@pytest.mark.parametrize("n", [64, 512])
+def test_sigreg_has_its_null_floor_on_normal_embeddings_and_sees_collapse(n):
+    generator = torch.Generator().manual_seed(2)
+    normal = torch.randn(n, 64, generator=generator)
+    floor = sigreg(normal, generator).item()
+    assert 0.3 < floor < 1.5
+    assert sigreg(torch.zeros(n, 64) + normal[:1], generator).item() > 5 * floor
+    narrow = sigreg(0.3 * normal, generator)
+    assert narrow.item() > 5 * floor
+
+
+def test_survey_matching_needs_activity_position_and_uses_similarity():
+    rubin = make_output([[10, 10], [30, 30], [50, 50], [52, 50]], [3.0, 3.0, -3.0, 3.0])
+    euclid = make_output([[10.5, 10], [60, 30], [50, 50], [52.2, 50]], [3.0, 3.0, 3.0, 3.0])
+    tile, i, j = match_surveys(rubin, euclid, similarity_weight=1.0)
+    assert tile.tolist() == [0, 0]
+    assert i.tolist() == [0, 3]
+    assert j.tolist() == [0, 3]
+    # Two candidates at the same distance: the embedding decides.
+    rubin = make_output([[10, 10]], [3.0])
+    euclid = make_output([[9.0, 10], [11.0, 10]], [3.0, 3.0])
+    rubin["projection"][0, 0] = euclid["projection"][0, 1]
+    assert match_surveys(rubin, euclid, similarity_weight=3.0)[2].tolist() == [1]
