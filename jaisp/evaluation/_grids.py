@@ -1,0 +1,49 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""The grid on which the peers look for sources, and how maps of either survey get onto it."""
+
+import numpy as np
+from scipy.interpolate import RectBivariateSpline
+from scipy.ndimage import map_coordinates
+
+_NODE_STEP = 16
+
+
+def detection_grid(rubin=None, euclid=None):
+    """WCS and shape of the finest grid at hand: Euclid's, or Rubin's with pixels cut in four."""
+    if euclid is not None:
+        return euclid.wcs, euclid.shape
+    wcs = rubin.wcs.deepcopy()
+    wcs.wcs.crpix = 2 * (wcs.wcs.crpix - 0.5) + 0.5
+    if wcs.wcs.has_cd():
+        wcs.wcs.cd = wcs.wcs.cd / 2
+    else:
+        wcs.wcs.cdelt = wcs.wcs.cdelt / 2
+    return wcs, (2 * rubin.shape[0], 2 * rubin.shape[1])
+
+
+def pixel_map(wcs, target_wcs, shape):
+    """
+    Places (2, ny, nx), as (y, x), on ``wcs`` of the pixels of the target grid.
+
+    The transformation is worked out on every 16th pixel and interpolated: between tangent planes it is so
+    smooth that the error stays below 1e-5 pixels.
+    """
+    nodes = [np.linspace(0, size - 1, max(4, size // _NODE_STEP + 2)) for size in shape]
+    y, x = np.meshgrid(*nodes, indexing="ij")
+    source = wcs.world_to_pixel_values(*target_wcs.pixel_to_world_values(x, y))
+    return np.stack(
+        [
+            RectBivariateSpline(*nodes, value)(np.arange(shape[0]), np.arange(shape[1]))
+            for value in source[::-1]
+        ]
+    )
+
+
+def resample(image, places, *, order=3):
+    """Values of a map at ``places``, 0 outside; a cubic spline unless told otherwise."""
+    return map_coordinates(image, places, order=order, mode="constant", output=np.float32)
+
+
+def resample_valid(valid, places):
+    """Whether the nearest pixel of a bool map is True; False outside."""
+    return map_coordinates(valid.astype(np.uint8), places, order=0, mode="constant").astype(bool)

@@ -1,0 +1,77 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""What all peers have in common."""
+
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+
+from jaisp.exceptions import ConfigError, suggest
+
+
+class Peer:
+    """
+    A classical finder with settings to sweep.
+
+    Subclasses set ``name``, ``grid`` (setting to its values, the first being the default) and define
+    ``prepare`` (what does not depend on the settings) and ``detect``.
+    """
+
+    name = ""
+    grid: ClassVar[dict] = {}
+
+    def __call__(self, rubin=None, euclid=None, **settings):
+        """
+        Find sources.
+
+        Parameters
+        ----------
+        rubin, euclid : `~jaisp.image.SurveyImage`, optional
+            Images of one or both surveys.
+        **settings
+            Any of ``grid``; its first value by default.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+            ``sky_centroid`` and ``snr``, in descending order of ``snr``.
+        """
+        return self.detect(self.prepare(rubin, euclid), **settings)
+
+    def settings(self, **given):
+        """All settings, defaults filled in; unknown ones are an error."""
+        for key in given:
+            if key not in self.grid:
+                raise ConfigError(
+                    f"unknown setting {key!r} of {self.name}{suggest(key, self.grid)}; "
+                    f"allowed: {', '.join(self.grid)}"
+                )
+        return {key: given.get(key, values[0]) for key, values in self.grid.items()}
+
+    def sweep(self):
+        """All combinations of the settings in ``grid``, as dicts."""
+        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+
+    def prepare(self, rubin, euclid):
+        raise NotImplementedError
+
+    def detect(self, prepared, **settings):
+        raise NotImplementedError
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.name!r}, {len(self.sweep())} settings>"
+
+
+def detections(wcs, x, y, snr):
+    """Table of detections in descending order of signal-to-noise ratio."""
+    order = np.argsort(-np.asarray(snr), kind="stable")
+    ra, dec = wcs.pixel_to_world_values(np.asarray(x, float)[order], np.asarray(y, float)[order])
+    frame = (wcs.wcs.radesys or "ICRS").lower()
+    return QTable(
+        {
+            "sky_centroid": SkyCoord(ra, dec, unit="deg", frame=frame).icrs,
+            "snr": np.asarray(snr, float)[order],
+        }
+    )

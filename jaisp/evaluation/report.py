@@ -1,0 +1,171 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Finders side by side on the same fields: a table, Markdown, and purity-completeness curves."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from astropy.table import QTable
+
+from jaisp.evaluation.detection import DetectionScore
+from jaisp.evaluation.matching import match_field
+from jaisp.evaluation.tuning import evaluate, tune
+from jaisp.exceptions import MissingDependencyError
+
+__all__ = ["Comparison", "compare", "markdown_table", "plot_curves"]
+
+
+@dataclass
+class Comparison:
+    """
+    Scores of several finders on the same test fields.
+
+    Parameters
+    ----------
+    scores : dict of str to dict of str to `~jaisp.evaluation.DetectionScore`
+        Name of the finder, then the statistic it was tuned for (the same score under each for a finder
+        that was not tuned).
+    settings : dict of str to dict of str to dict
+        Settings chosen, likewise; empty for finders that were not tuned.
+    catalogs : dict of str to list
+        Tables of the finders that were not tuned, one for each test field, in the order of the fields.
+    """
+
+    scores: dict
+    settings: dict = field(default_factory=dict)
+    catalogs: dict = field(default_factory=dict)
+
+    def to_table(self, *, bootstrap=100, rng=0):
+        """
+        One row for each finder; each figure at the settings tuned for it.
+
+        Parameters
+        ----------
+        bootstrap : int
+            Resamples of the fields for the errors; 0 for none.
+        rng : `~numpy.random.Generator` or int
+            Source of randomness.
+
+        Returns
+        -------
+        `~astropy.table.QTable`
+        """
+        rows = []
+        for name, by_statistic in self.scores.items():
+            f1, pure = by_statistic["best_f1"], by_statistic["completeness_95"]
+            row = {
+                "finder": name,
+                "n_fields": len(f1.fields),
+                "n_sources": f1.n_wanted,
+                "best_f1": f1.best_f1,
+            }
+            row["average_precision"] = by_statistic["average_precision"].average_precision
+            row |= {f"completeness_{100 * p:.0f}": pure.completeness_at(p) for p in (0.9, 0.95, 0.98)}
+            if all("nearest" in match.truth.colnames for match in pure.fields):
+                row["blends_95"] = pure.blend_completeness_at(0.95)
+            if bootstrap:
+                row["best_f1_err"] = f1.bootstrap(lambda score: score.best_f1, n_resamples=bootstrap, rng=rng)
+                row["completeness_95_err"] = pure.bootstrap(
+                    lambda score: score.completeness_at(0.95), n_resamples=bootstrap, rng=rng
+                )
+            rows.append(row)
+        return QTable(rows=rows)
+
+
+def compare(finders, peers, validation, test, **options):
+    """
+    Tune the peers on validation fields and score everything on test fields.
+
+    Parameters
+    ----------
+    finders : dict of str to callable
+        Each takes ``(rubin, euclid)`` and returns a catalogue ranked by its column ``activity``.
+    peers : list
+        Finders with settings to tune, as from `~jaisp.evaluation.sep_peers`.
+    validation, test : iterable of `~jaisp.evaluation.Field`
+        Fields; each is gone through once for each finder, so generators will not do. Loading fields in
+        ``__iter__`` keeps memory small.
+    **options
+        As in `~jaisp.evaluation.match_field`.
+
+    Returns
+    -------
+    `Comparison`
+    """
+    statistics = ("best_f1", "completeness_95", "average_precision")
+    result = Comparison({})
+    for name, finder in finders.items():
+        matches, result.catalogs[name] = [], []
+        for rubin, euclid, truth in test:
+            catalog = finder(rubin, euclid)
+            result.catalogs[name].append(catalog)
+            matches.append(match_field(catalog["sky_centroid"], catalog["activity"], truth, **options))
+        result.scores[name] = dict.fromkeys(statistics, DetectionScore(matches))
+    for peer in peers:
+        tuning = tune(peer, validation, **options)
+        chosen = {statistic: tuning.best(statistic) for statistic in statistics}
+        scores = evaluate(peer, test, list(chosen.values()), **options)
+        result.settings[peer.name] = chosen
+        result.scores[peer.name] = dict(zip(statistics, scores, strict=True))
+    return result
+
+
+def markdown_table(table):
+    """
+    A table as Markdown, numbers with three decimals.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Any table of strings and numbers.
+
+    Returns
+    -------
+    str
+    """
+    lines = ["| " + " | ".join(table.colnames) + " |", "|" + "---|" * len(table.colnames)]
+    for row in table:
+        cells = []
+        for value in row.values():
+            number = isinstance(value, (float, np.floating))
+            cells.append(("-" if np.isnan(value) else f"{value:.3f}") if number else str(value))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot_curves(scores, path, *, title="", purity=0.95):
+    """
+    Draw purity against completeness of several finders into a file.
+
+    Parameters
+    ----------
+    scores : dict of str to `~jaisp.evaluation.DetectionScore`
+        The finders.
+    path : path-like
+        Output file; its suffix tells the format.
+    title : str
+        Written above the axes.
+    purity : float
+        Drawn as a line.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without matplotlib.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "figures need matplotlib, which is not installed; install it with: pip install 'jaisp[plot]'"
+        ) from None
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, score in scores.items():
+        axes.plot(score.completeness, score.purity, label=f"{name} ({score.best_f1:.3f})", lw=1.5)
+    axes.axhline(purity, color="0.6", lw=0.8, ls="--")
+    axes.set(xlabel="completeness", ylabel="purity", xlim=(0, 1), ylim=(0.5, 1.01), title=title)
+    axes.legend(title="finder (best F1)", fontsize="small", loc="lower left")
+    figure.savefig(Path(path), dpi=150)
