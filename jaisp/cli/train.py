@@ -21,9 +21,7 @@ def add_parser(commands):
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="configuration of the training")
     parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
-    parser.add_argument(
-        "--check", action="store_true", help="only check the configuration: one step, nothing written"
-    )
+    parser.add_argument("--check", action="store_true", help="only check the configuration with one step")
     return parser
 
 
