@@ -1,0 +1,138 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Catalogues on disk, without loss: masks, units, sky positions, embeddings and nested metadata."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable
+from astropy.units import UnitsWarning
+
+from jaisp.exceptions import FileError, MissingDependencyError
+
+__all__ = ["FORMATS", "check_output", "read_catalog", "write_catalog"]
+
+#: File suffixes, and the astropy formats behind them.
+FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}
+_META_KEY = "jaisp_meta"
+
+
+def check_output(path):
+    """
+    Make sure that a catalogue can be written to ``path``, before hours are spent on it.
+
+    Returns
+    -------
+    `pathlib.Path`
+
+    Raises
+    ------
+    `~jaisp.exceptions.FileError`
+        Unknown suffix, missing or unwritable folder.
+    `~jaisp.exceptions.MissingDependencyError`
+        Parquet without pyarrow and pandas.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise FileError(
+            f"cannot write {str(path)!r}: unknown suffix {path.suffix!r}; allowed: {', '.join(FORMATS)}"
+        )
+    if not path.parent.is_dir():
+        raise FileError(
+            f"cannot write {str(path)!r}: folder {str(path.parent)!r} does not exist; make it first"
+        )
+    if path.is_dir():
+        raise FileError(f"cannot write {str(path)!r}: it is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"cannot write {str(path)!r}: folder {str(path.parent)!r} is not writable")
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pandas  # noqa: F401, ICN001
+            import pyarrow  # noqa: F401, ICN001
+        except ImportError:
+            raise MissingDependencyError(
+                "Parquet needs pyarrow and pandas: pip install 'jaisp[parquet]'"
+            ) from None
+    return path
+
+
+def _plain(value):
+    """Return metadata as what JSON and YAML can hold."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)
+
+
+def write_catalog(table, path, *, overwrite=True):
+    """
+    Write a catalogue; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        From `make_catalog`.
+    path : path-like
+        ``.fits``, ``.ecsv`` or ``.parquet``.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    """
+    path = check_output(path)
+    if path.exists() and not overwrite:
+        raise FileError(f"{str(path)!r} exists; choose another name, or allow overwriting")
+    table = table.copy(copy_data=False)
+    meta = _plain(dict(table.meta))
+    suffix = path.suffix.lower()
+    if suffix == ".fits":
+        # Header cards hold no nested values: all metadata go into one long string as JSON.
+        table.meta = {_META_KEY.upper(): json.dumps(meta)}
+    else:
+        table.meta = meta
+    partial = path.with_name(f".{path.stem}.part{suffix}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+            table.write(partial, format=FORMATS[suffix], overwrite=True)
+        partial.replace(path)
+    except OSError as error:
+        raise FileError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_catalog(path):
+    """
+    Read a catalogue that `write_catalog` wrote.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise FileError(
+            f"cannot read {str(path)!r}: unknown suffix {suffix!r}; allowed: {', '.join(FORMATS)}"
+        )
+    if not path.is_file():
+        raise FileError(f"catalogue {str(path)!r} does not exist")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnitsWarning)
+            table = QTable.read(path, format=FORMATS[suffix])
+    except (OSError, ValueError) as error:
+        raise FileError(f"{str(path)!r} is not a catalogue that jaisp can read: {error}") from None
+    stored = table.meta.pop(_META_KEY.upper(), None)
+    if stored is not None:
+        table.meta = json.loads(stored)
+    return table
