@@ -1,8 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Configuration of Sphinx, on top of the shared one of Astropy's affiliated packages."""
 
+import csv
 import os
 from importlib.metadata import metadata
+from pathlib import Path
 
 from sphinx_astropy.conf.v2 import *  # noqa: F403
 from sphinx_astropy.conf.v2 import exclude_patterns, extensions
@@ -28,3 +30,17 @@ html_show_sourcelink = False
 numpydoc_xref_param_type = False
 linkcheck_timeout = 10
 linkcheck_retries = 1
+
+
+def write_flags(app):
+    """Write the table of flags that the guide shows, from the registry."""
+    from jaisp.catalog import FLAGS
+
+    folder = Path(app.srcdir) / "api"
+    folder.mkdir(exist_ok=True)
+    with (folder / "flags.csv").open("w", newline="") as file:
+        csv.writer(file).writerows((flag.value, f"``{flag.name}``", flag.description) for flag in FLAGS)
+
+
+def setup(app):
+    app.connect("builder-inited", write_flags)

@@ -11,8 +11,8 @@ from jaisp.exceptions import FileError, suggest
 
 __all__ = [
     "atomic_path",
+    "check_file",
     "check_folder",
-    "check_output",
     "count",
     "device_and_workers",
     "fraction",
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 
-def check_output(path, suffixes, *, inputs=()):
+def check_file(path, *, inputs=(), suffixes=None):
     """
     Refuse an output file that could not be written, before the work that fills it.
 
@@ -30,25 +30,25 @@ def check_output(path, suffixes, *, inputs=()):
     ----------
     path : `~pathlib.Path`
         The file to be written; an existing file will be replaced.
-    suffixes : sequence of str
-        The allowed suffixes, each with its dot.
     inputs : sequence of path-like
         Files that are read, and so must not be overwritten.
+    suffixes : sequence of str, optional
+        The allowed suffixes, each with its dot; any by default.
 
     Raises
     ------
     FileError
         If the suffix is unknown, the folder is missing or not writable, or the file is an input.
     """
-    if path.suffix.lower() not in suffixes:
+    if suffixes is not None and path.suffix.lower() not in suffixes:
         raise FileError(
-            f"cannot tell the format of {str(path)!r}{suggest(path.suffix, suffixes)}; "
-            f"allowed suffixes: {', '.join(suffixes)}"
+            f"cannot write {str(path)!r}: unknown suffix {path.suffix!r}{suggest(path.suffix, suffixes)}; "
+            f"allowed: {', '.join(suffixes)}"
         )
     if path.is_dir():
-        raise FileError(f"output {str(path)!r} is a folder; give the name of a file")
+        raise FileError(f"cannot write {str(path)!r}: it is a folder; give the name of a file")
     if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
-        raise FileError(f"output {str(path)!r} would overwrite an input; choose another name")
+        raise FileError(f"cannot write {str(path)!r}: it is an input; choose another name")
     _check_writable(path.parent, path)
 
 
@@ -67,7 +67,7 @@ def check_folder(path):
         If it is a file, its parent is missing, or nothing can be written in it.
     """
     if path.exists() and not path.is_dir():
-        raise FileError(f"output {str(path)!r} is a file; give the name of a folder")
+        raise FileError(f"cannot write into {str(path)!r}: it is a file; give the name of a folder")
     if not path.exists():
         _check_writable(path.absolute().parent, path)
         path.mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ def check_folder(path):
 
 def _check_writable(folder, path):
     if not folder.is_dir():
-        raise FileError(f"cannot write {str(path)!r}: there is no folder {str(folder)!r}; make it first")
+        raise FileError(f"cannot write {str(path)!r}: folder {str(folder)!r} does not exist; make it first")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -155,10 +155,11 @@ def set_workers(workers):
         torch.set_num_threads(workers)
 
 
-def tell_findings(image):
-    """Say on stderr what was found wrong with an image and mended."""
-    for finding in image.findings:
-        print(f"jaisp: note: {image.survey.label} {finding}", file=sys.stderr)
+def tell_findings(*images):
+    """Say on stderr what was found wrong with the images (or None) and mended."""
+    for image in images:
+        for finding in image.findings if image is not None else ():
+            print(f"jaisp: note: {image.survey.label} {finding}", file=sys.stderr)
 
 
 def count(text):

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from jaisp.cli._common import (
     atomic_path,
-    check_output,
+    check_file,
     device_and_workers,
     fraction,
     progress_bar,
     set_workers,
     tell_findings,
 )
-from jaisp.exceptions import ConfigError, FileError
+from jaisp.exceptions import ConfigError
 
 __all__ = ["add_parser", "run"]
 
@@ -57,33 +57,29 @@ def run(args):
     inputs = [*args.rubin, *args.euclid]
     if not inputs:
         raise ConfigError("there is nothing to do: give --rubin, --euclid or both")
-    check_output(args.output, TABLE_SUFFIXES, inputs=inputs)
+    check_file(args.output, inputs=inputs, suffixes=TABLE_SUFFIXES)
     if args.plot is not None:
-        check_output(args.plot, PICTURE_SUFFIXES, inputs=inputs)
-        if args.plot.absolute() == args.output.absolute():
-            raise FileError(f"--plot and --output are the same file, {str(args.plot)!r}")
-        require_plots()
+        check_file(args.plot, inputs=inputs, suffixes=PICTURE_SUFFIXES)
 
     from jaisp import DETRJEPA
-    from jaisp.catalog import write_catalog
+    from jaisp.catalog import check_output, plots, write_catalog
     from jaisp.io import read_euclid, read_rubin
 
+    check_output(args.output)  # what its format needs
+    if args.plot is not None:
+        plots.require_matplotlib()
     set_workers(args.workers)
     model = DETRJEPA.from_pretrained(args.weights, device=args.device)
     rubin = read_rubin(args.rubin) if args.rubin else None
     euclid = read_euclid(args.euclid) if args.euclid else None
     with progress_bar("tiles", unit="tile") as progress:
         table = model.catalog(rubin, euclid, activity=args.activity, progress=progress)
-    for image in (rubin, euclid):
-        if image is not None:
-            tell_findings(image)
+    tell_findings(rubin, euclid)
     write_catalog(table, args.output)
     print(f"{args.output}: {summary(table)}")
     if args.plot is not None:
-        from jaisp.catalog.plots import plot_catalog
-
-        save_figure(plot_catalog(table, (rubin, euclid)), args.plot)
-        print(f"{args.plot}: picture")
+        save_figure(plots.plot_catalog(table, (rubin, euclid)), args.plot)
+        print(f"{args.plot}: picture of {len(table)} objects")
 
 
 def summary(table):
@@ -94,13 +90,6 @@ def summary(table):
         unrecognized = int(table["rubin_unrecognized_blend"].sum())
         parts += [f"{blended} in blends", f"{unrecognized} in blends that Rubin alone does not resolve"]
     return ", ".join(parts)
-
-
-def require_plots():
-    """Refuse to go on if matplotlib is missing, before the work whose result it would draw."""
-    from jaisp.catalog.plots import require_matplotlib
-
-    require_matplotlib()
 
 
 def save_figure(figure, path):
