@@ -23,6 +23,7 @@ _BLOCK = 512
 _MARGIN = 16
 # Rings of pixels filled from their neighbours around a hole, and sweeps that smooth the inner two.
 _RINGS, _SWEEPS = 4, 12
+_TINY = 1e-30
 
 
 class Planes:
@@ -184,7 +185,10 @@ def _reproject_block(image, cut, block, size, oversample, planes, where):
     area = _area_ratio(block, image.wcs, size)
     ok = (weight > 1 - _BAD_WEIGHT) & np.isfinite(data)
     for k, band in enumerate(image.bands):
-        planes.data[band][where] = np.where(ok[k], data[k] * area, 0)
+        values = data[k] * area
+        # Exactly 0 is how images mark gaps; a noiseless sky must not become one.
+        values[values == 0] = _TINY
+        planes.data[band][where] = np.where(ok[k], values, 0)
         planes.variance[band][where] = np.where(ok[k], variance[k] * area, 1)
         planes.mask[band][where] = ~ok[k]
 
