@@ -157,15 +157,20 @@ class TestOutputs:
         (tmp_path / "file").touch()
         with pytest.raises(FileError, match="it is a file; give the name of a folder"):
             check_folder(tmp_path / "file")
-        with pytest.raises(FileError, match="folder '.*no' does not exist"):
+        with pytest.raises(FileError, match=r"folder '.*no' does not exist"):
             check_folder(tmp_path / "no" / "new")
 
     def test_atomic_path(self, tmp_path):
         path = tmp_path / "a.png"
         path.write_text("old")
-        with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
+
+        def interrupted():
+            with atomic_path(path) as temporary:
+                temporary.write_text("half")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         assert path.read_text() == "old"
         with atomic_path(path) as temporary:
             temporary.write_text("new")
