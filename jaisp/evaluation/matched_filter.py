@@ -163,18 +163,20 @@ def find_peaks(image, window, *, lowest=_LOWEST):
     Returns
     -------
     x, y, value : `~numpy.ndarray` (n,)
-        Vertices of the parabolas through the neighbouring pixels, and the value of the highest pixel.
+        Vertices of the parabolas through the neighbouring pixels, and their height.
     """
     y, x = np.nonzero(
         (image >= lowest) & (image == maximum_filter(image, window, mode="constant", cval=np.inf))
     )
     value = image[y, x]
-    shifts = []
+    shifts, height = [], value.copy()
     for dy, dx in ((0, 1), (1, 0)):
         before, after = image[y - dy, x - dx], image[y + dy, x + dx]
         curvature = np.minimum(before + after - 2 * value, -1e-6 * value)
-        shifts.append(np.clip(0.5 * (before - after) / curvature, -0.5, 0.5))
-    return x + shifts[0], y + shifts[1], value
+        shift = np.clip(0.5 * (before - after) / curvature, -0.5, 0.5)
+        height += 0.25 * (after - before) * shift
+        shifts.append(shift)
+    return x + shifts[0], y + shifts[1], height
 
 
 def _neighbours(image, x, y, snr, scale):
