@@ -171,6 +171,12 @@ def align(rubin=None, euclid=None, *, region="union", tiles=False):
     OverlapError
         If the images share no sky, or so little that the box around them is nearly empty.
 
+    Notes
+    -----
+    Reprojection takes about 0.2 s per band for 3 x 3 arcmin on one core, and works in blocks: beside the
+    images and the result it needs less than 200 MB. ``region="union"`` copies a Euclid image unless it holds
+    all of Rubin's; for mosaics prefer ``"euclid"`` or ``"overlap"``.
+
     Examples
     --------
     >>> import numpy as np

@@ -603,3 +603,29 @@ def test_real_hst_and_hsc(realdata):
     best = fftconvolve(smooth[inner], pair.rubin.data["i"][inner][::-1, ::-1], "same")
     peak = np.array(np.unravel_index(best.argmax(), best.shape)) - np.array(best.shape) // 2
     assert np.abs(peak).max() <= 1
+
+
+def test_real_ground_bands_of_a_mer_cutout(realdata):
+    """Ground bands on the MER grid become Rubin pixels without any interpolation."""
+    with fits.open(realdata / "euclid_q1" / "EUCLJ174752.17+660743.0.fits") as hdus:
+        wcs = WCS(hdus["VIS_FLUX"].header)
+
+        def image(survey, names):
+            planes = {
+                kind: {band: hdus[f"{name}_{kind}"].data.astype(float) for band, name in names.items()}
+                for kind in ("FLUX", "RMS", "PSF")
+            }
+            variance = {band: rms**2 for band, rms in planes["RMS"].items()}
+            return SurveyImage(planes["FLUX"], wcs, survey=survey, variance=variance, psf=planes["PSF"])
+
+        rubin = image("rubin", {"g": "HSC_G", "r": "MEGACAM_R"})
+        euclid = image("euclid", {"VIS": "VIS", "H": "NIR_H"})
+    pair = align(rubin, euclid)
+    assert pair.euclid is euclid
+    assert pair.rubin.shape == (50, 50)
+    for band in rubin.bands:
+        assert pair.rubin.data[band].sum() == pytest.approx(rubin.data[band].sum(), rel=1e-4)
+        sums = rubin.data[band].reshape(50, 2, 50, 2).sum(axis=(1, 3))
+        assert_allclose(pair.rubin.data[band], sums, rtol=1e-4, atol=1e-3)
+    (tile,) = pair.tiles()
+    assert tile.arrays["rubin_valid"].sum() == 2 * 50 * 50
