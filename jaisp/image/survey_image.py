@@ -287,7 +287,9 @@ class SurveyImage:
     def _make_variance(self, band):
         if band in self._variance:
             return self._variance[band]
-        return measure_variance(self.data[band], self.mask[band], pixel_scale=self.pixel_scale)
+        return measure_variance(
+            self.data[band], self.mask[band], self._rough_psf(band), pixel_scale=self.pixel_scale
+        )
 
     def _make_background(self, band):
         return estimate_background(
@@ -329,6 +331,7 @@ class SurveyImage:
             self.variance[band],
             self.mask[band],
             self.psf[band],
+            pixel_scale=self.pixel_scale,
             stated=band in self._variance,
         )
         if finding:

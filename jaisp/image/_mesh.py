@@ -1,0 +1,233 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Slowly varying quantities on a mesh of cells: their statistics, and back to pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.interpolate import RectBivariateSpline
+
+from jaisp.image._sky import sky_statistics, smooth_level, source_mask, windows
+
+__all__ = ["Mesh", "measure_mesh"]
+
+# A mesh cell is believed if this part of it is free of sources.
+_LEAST_SKY = 0.15
+# Sky values kept for the statistics of the whole image.
+_SAMPLE = 400_000
+
+
+@dataclass
+class Mesh:
+    """
+    Sky statistics of an image in cells.
+
+    Parameters
+    ----------
+    plane : tuple of float
+        Level at the middle of the image (always 0) and slopes per pixel in y and x of a plane that was taken out first.
+    level, level_err, sd, sd_err : 2-D array
+        Mode above the plane and pixel standard deviation of the sky in each cell and their errors, NaN where the cell
+        has no sky.
+    shape : tuple
+        Shape of the image.
+    whole : dict
+        ``level``, ``level_err``, ``sd`` and ``source_level`` (the level at which a source is one sigma) of the image.
+    """
+
+    plane: tuple
+    level: np.ndarray
+    level_err: np.ndarray
+    sd: np.ndarray
+    sd_err: np.ndarray
+    shape: tuple
+    whole: dict
+
+    def varies(self, values, errors, centre):
+        """Part of the scatter of ``values`` about ``centre`` that ``errors`` do not explain: 0 if not significant."""
+        good = np.isfinite(values)
+        count = np.count_nonzero(good)
+        if count < 2:
+            return 0.0
+        chi2 = np.sum(((values[good] - centre) / errors[good]) ** 2)
+        if chi2 < count + 4 * np.sqrt(2 * count):
+            return 0.0
+        return float(1 - count / chi2)
+
+    def plane_pixels(self):
+        """Return the plane as a float32 image."""
+        return _plane_image(self.plane, self.shape, (slice(0, self.shape[0]), slice(0, self.shape[1])))
+
+    def to_pixels(self, values):
+        """Interpolate cell values to the pixels (float32); cells without a value take that of their neighbours."""
+        values = _fill(values)
+        if min(values.shape) >= 3:
+            values = ndimage.median_filter(values, size=3, mode="nearest")
+        if values.size == 1:
+            return np.full(self.shape, values.flat[0], np.float32)
+        axes, where = [], []
+        for count, length in zip(values.shape, self.shape, strict=True):
+            centres = (np.arange(count) + 0.5) * length / count - 0.5
+            axes.append(centres if count > 1 else np.array([0.0, 1.0]))
+            where.append(
+                np.clip(np.arange(length), centres[0], centres[-1]) if count > 1 else np.zeros(length)
+            )
+        for axis in (0, 1):
+            if values.shape[axis] == 1:
+                values = np.repeat(values, 2, axis=axis)
+        degree = [min(3, count - 1) for count in values.shape]
+        spline = RectBivariateSpline(*axes, values, kx=degree[0], ky=degree[1])
+        # Splines overshoot beside jumps; the sky of a cell never lies outside its neighbours' values.
+        return np.clip(spline(*where), values.min(), values.max()).astype(np.float32)
+
+
+def _fill(values):
+    """Fill NaN cells with the Gaussian mean of the cells about them, wider and wider."""
+    good = np.isfinite(values)
+    if good.all():
+        return values
+    filled, width = np.where(good, values, 0.0), 0.7
+    known = good.astype(float)
+    while True:
+        norm = ndimage.gaussian_filter(known, width, mode="constant")
+        mean = ndimage.gaussian_filter(filled * known, width, mode="constant")
+        reached = norm > 1e-3
+        if reached.all() or width > 10 * max(values.shape):
+            mean = np.divide(mean, norm, out=np.full_like(mean, np.mean(values[good])), where=norm > 0)
+            return np.where(good, values, mean)
+        width *= 2
+
+
+def _piece(sd):
+    """Pixels in one independent piece of a smoothed image; correlated pixels make it half as large again."""
+    return 1.5 * 4 * np.pi * sd**2
+
+
+def _part(variance, box):
+    """Variance in a box, where it may be one number for the whole image."""
+    if np.ndim(variance):
+        return variance[box]
+    return np.full([piece.stop - piece.start for piece in box], variance, np.float32)
+
+
+def _smooth(image, spread, bad, sd):
+    """Smoothed level and signal-to-noise ratio of an image with masked pixels."""
+    weight = np.where(bad, 0, 1 / spread).astype(np.float32)
+    return smooth_level(np.where(bad, 0, image).astype(np.float32), weight, sd)
+
+
+def _plane_image(plane, shape, box):
+    """Pixels of a plane inside a box."""
+    y, x = (
+        np.arange(piece.start, piece.stop) - (length - 1) / 2
+        for piece, length in zip(box, shape, strict=True)
+    )
+    return (plane[0] + plane[1] * y[:, None] + plane[2] * x).astype(np.float32)
+
+
+def _fit_plane(data, variance, mask, sd):
+    """
+    Fit a plane to the sky; its slopes are 0 unless significant.
+
+    It comes before any source is masked: on a slope, no one threshold could tell sky from sources. Pixels well above
+    the plane are left out, again and again.
+    """
+    shape = data.shape
+    rows, columns, values = [], [], []
+    for box in windows(shape, 512, most=16):
+        level, _ = _smooth(data[box], _part(variance, box), mask[box], sd)
+        step = max(1, int(sd))
+        good = ~mask[box][::step, ::step]
+        y, x = np.mgrid[box[0].start : box[0].stop : step, box[1].start : box[1].stop : step]
+        rows.append(y[good])
+        columns.append(x[good])
+        values.append(level[::step, ::step][good])
+    rows, columns, values = (np.concatenate(parts) for parts in (rows, columns, values))
+    middle = [(length - 1) / 2 for length in shape]
+    terms = np.stack([np.ones(values.size), rows - middle[0], columns - middle[1]], axis=1)
+    fit = np.zeros(3)
+    for _ in range(30):
+        rest = values - terms @ fit
+        mode, spread = sky_statistics(rest)
+        kept = (rest < mode + spread) & (rest > mode - 3 * spread)
+        if np.count_nonzero(kept) < 20 or not spread > 0:
+            return (0.0, 0.0, 0.0)
+        step = np.linalg.lstsq(terms[kept], rest[kept], rcond=None)[0]
+        fit += step
+        if np.abs(terms[kept] @ step).max() < 0.02 * spread:
+            break
+    sloped = terms[kept, 1:] @ fit[1:]
+    pieces = np.count_nonzero(kept) * max(1, int(sd)) ** 2 / _piece(sd)
+    if np.var(sloped) * pieces < 25 * spread**2:
+        return (0.0, 0.0, 0.0)
+    return (0.0, float(fit[1]), float(fit[2]))
+
+
+def measure_mesh(data, variance, mask, sd, *, cell):
+    """
+    Measure the sky of an image in cells.
+
+    Parameters
+    ----------
+    data : 2-D array
+        Image.
+    variance : 2-D array or float
+        Its variance; only its variation over the image matters.
+    mask : 2-D bool array
+        True where bad.
+    sd : float
+        Standard deviation of the PSF in pixels.
+    cell : float
+        Side of a cell in pixels; halved for images that would have one cell only.
+
+    Returns
+    -------
+    Mesh
+    """
+    shape = data.shape
+    counts = [max(2 if length > 40 * sd else 1, round(length / cell)) for length in shape]
+    edges = [
+        np.linspace(0, length, count + 1).astype(int) for length, count in zip(shape, counts, strict=True)
+    ]
+    level, deviation, free = (np.full(counts, np.nan) for _ in range(3))
+    plane = _fit_plane(data, variance, mask, sd)
+    samples, per_block = [], 16
+    stride = max(1, int(np.sqrt(data.size / _SAMPLE)))
+    # Block by block: the smoothed images of a whole survey tile would not fit into memory.
+    for i in range(0, counts[0], per_block):
+        for j in range(0, counts[1], per_block):
+            rows, columns = edges[0][i : i + per_block + 1], edges[1][j : j + per_block + 1]
+            box = tuple(
+                slice(max(0, int(cuts[0] - cell)), min(length, int(cuts[-1] + cell)))
+                for cuts, length in zip((rows, columns), shape, strict=True)
+            )
+            image = data[box] - _plane_image(plane, shape, box)
+            spread = _part(variance, box)
+            bad = mask[box] | source_mask(image, spread, mask[box], sd)
+            smooth = _smooth(image, spread, mask[box], sd)[0]
+            rows, columns = rows - box[0].start, columns - box[1].start
+            inner = slice(rows[0], rows[-1], stride), slice(columns[0], columns[-1], stride)
+            samples.append(smooth[inner][~bad[inner]])
+            for a in range(len(rows) - 1):
+                for b in range(len(columns) - 1):
+                    part = slice(rows[a], rows[a + 1]), slice(columns[b], columns[b + 1])
+                    sky = ~bad[part]
+                    if sky.mean() < _LEAST_SKY:
+                        continue
+                    free[i + a, j + b] = np.count_nonzero(sky)
+                    level[i + a, j + b], _ = sky_statistics(smooth[part][sky])
+                    _, deviation[i + a, j + b] = sky_statistics(image[part][sky])
+    whole_level, smooth_sd = sky_statistics(np.concatenate(samples))
+    area = _piece(sd)
+    pieces = np.maximum(free / area, 1)
+    whole_pieces = max(np.nansum(free) / area, 1)
+    sky = np.isfinite(deviation)
+    whole = {
+        "level": whole_level,
+        "level_err": 1.5 * smooth_sd / np.sqrt(whole_pieces),
+        "source_level": smooth_sd,
+        "sd": float(np.median(deviation[sky])) if sky.any() else float("nan"),
+    }
+    return Mesh(
+        plane, level, 1.5 * smooth_sd / np.sqrt(pieces), deviation, deviation / np.sqrt(pieces), shape, whole
+    )

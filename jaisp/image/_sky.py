@@ -1,0 +1,186 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Telling sky from sources: the statistics that noise, background and PSF share."""
+
+import numpy as np
+from scipy import ndimage
+from scipy.signal import fftconvolve
+from scipy.special import log_ndtr
+
+__all__ = [
+    "FWHM_PER_SD",
+    "matched_filter",
+    "psf_sd",
+    "sky_statistics",
+    "smooth_level",
+    "source_mask",
+    "windows",
+]
+
+# Fewer independent pieces of sky than this, and the mask was too greedy.
+_LEAST_PIECES = 25
+FWHM_PER_SD = 2 * np.sqrt(2 * np.log(2))
+
+# A Gaussian of which only what lies below mean + alpha * sd is left: the ratio
+# (limit - mean of the rest)^2 / variance of the rest, and that variance, as functions of alpha.
+_ALPHA = np.linspace(-3, 6, 1801)
+_HAZARD = np.exp(-0.5 * _ALPHA**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(_ALPHA))
+_REST_VARIANCE = 1 - _ALPHA * _HAZARD - _HAZARD**2
+_RATIO = (_ALPHA + _HAZARD) ** 2 / _REST_VARIANCE
+
+
+def sky_statistics(values, *, cut=0.5):
+    """
+    Mode and standard deviation of the sky among values that sources pull up.
+
+    A Gaussian is fitted by its moments to the values below ``mode + cut * sd``, where sources hardly reach.
+
+    Parameters
+    ----------
+    values : array
+        Values; those that are not finite are left out.
+    cut : float, optional
+        How far above the mode values are believed, in standard deviations.
+
+    Returns
+    -------
+    mode, sd : float
+        ``(0, 0)`` for no values.
+    """
+    values = np.asarray(values, float).ravel()
+    values = np.sort(values[np.isfinite(values)])
+    if values.size < 8:
+        return (float(np.median(values)), float(np.std(values))) if values.size else (0.0, 0.0)
+    mode = values[values.size // 2]
+    sd = mode - values[int(0.159 * values.size)]
+    # Sums about the first guess: a large pedestal must not cost digits.
+    shifted = values - mode
+    total, squares = np.cumsum(shifted), np.cumsum(shifted**2)
+    for _ in range(50):
+        limit = mode + cut * sd
+        count = np.searchsorted(values, limit)
+        if count < 4:
+            break
+        mean = total[count - 1] / count
+        variance = squares[count - 1] / count - mean**2
+        mean += values[values.size // 2]
+        if not variance > 0:
+            break
+        alpha = np.interp((limit - mean) ** 2 / variance, _RATIO, _ALPHA)
+        new_sd = np.sqrt(variance / np.interp(alpha, _ALPHA, _REST_VARIANCE))
+        new_mode = limit - alpha * new_sd
+        settled = abs(new_mode - mode) < 1e-4 * sd and abs(new_sd - sd) < 1e-4 * sd
+        mode, sd = new_mode, new_sd
+        if settled:
+            break
+    return float(mode), float(sd)
+
+
+def psf_sd(psf):
+    """Standard deviation in pixels of the Gaussian that has the noise-equivalent area of ``psf``."""
+    psf = np.asarray(psf, float)
+    return float(max(psf.sum() / np.sqrt(4 * np.pi * np.sum(psf**2)), 0.5))
+
+
+def smooth_level(data, weight, sd):
+    """Weighted Gaussian mean of the data and its signal-to-noise ratio, both 0 where there is no weight."""
+    kwargs = {"mode": "constant", "truncate": 3.0}
+    total = ndimage.gaussian_filter(data * weight, sd, **kwargs)
+    norm = ndimage.gaussian_filter(weight, sd, **kwargs)
+    # The square of a Gaussian is a Gaussian, narrower by sqrt(2) and of sum 1 / (4 pi sd^2).
+    squared = ndimage.gaussian_filter(weight, sd / np.sqrt(2), **kwargs) / (4 * np.pi * sd**2)
+    some = norm > 1e-3 * norm.max() if norm.size else norm > 0
+    level = np.divide(total, norm, out=np.zeros_like(total), where=some)
+    snr = np.divide(
+        total, np.sqrt(np.maximum(squared, 0)), out=np.zeros_like(total), where=some & (squared > 0)
+    )
+    return level, snr
+
+
+def matched_filter(data, variance, mask, kernel):
+    """Signal-to-noise ratio of a source shaped like ``kernel`` about each pixel, NaN where half of it is masked."""
+    weight = np.where(mask, 0, 1 / variance).astype(float)
+    flipped = np.asarray(kernel, float)[::-1, ::-1]
+    total = fftconvolve(np.where(mask, 0, data) * weight, flipped, mode="same")
+    norm = fftconvolve(weight, flipped**2, mode="same")
+    covered = fftconvolve((~mask).astype(float), flipped**2, mode="same") > 0.5 * np.sum(flipped**2)
+    snr = np.full(data.shape, np.nan)
+    good = covered & ~mask & (norm > 0)
+    snr[good] = total[good] / np.sqrt(norm[good])
+    return snr
+
+
+def source_mask(data, variance, mask, sd, *, seed=4.0, extent=1.5):
+    """
+    Pixels that hold light of sources, from compact cores to wide wings.
+
+    Parameters
+    ----------
+    data, variance : 2-D array
+        Image and its variance.
+    mask : 2-D bool array
+        True where bad.
+    sd : float
+        Standard deviation of the PSF in pixels.
+    seed, extent : float, optional
+        A source has a pixel above ``seed`` and reaches as far as ``extent`` times the noise of the smoothed image.
+
+    Returns
+    -------
+    sources : 2-D bool array
+    """
+    weight = np.where(mask, 0, 1 / variance).astype(np.float32)
+    # Without its level, or the signal-to-noise ratio of plain sky would fall towards masks and edges.
+    level, _ = sky_statistics(data[~mask])
+    data = np.where(mask, 0, data - level).astype(np.float32)
+    maps = []
+    for factor in (1, 2, 4):
+        # A smoothing length that is a large part of the image would leave nothing to compare with.
+        if factor > 1 and 25 * factor * sd > min(data.shape):
+            break
+        maps.append(smooth_level(data, weight, factor * sd)[1])
+    for levels, reach in ((maps, extent), (maps[:1], extent), (maps[:1], 0.6 * seed)):
+        found = _above(levels, mask, sd, seed, reach)
+        if np.count_nonzero(~mask & ~found) > _LEAST_PIECES * 4 * np.pi * sd**2:
+            break
+    return found
+
+
+def _above(maps, mask, sd, seed, extent):
+    """Pixels of connected regions of the signal-to-noise maps above ``extent`` that reach ``seed``."""
+    found = np.zeros(mask.shape, bool)
+    cross = ndimage.generate_binary_structure(2, 1)
+    # Twice: the noise of the first round still holds the light of the brightest sources.
+    for _ in range(2):
+        new, least = np.zeros(mask.shape, bool), 0.0
+        for snr in maps:
+            free = ~mask & ~found
+            mode, noise = sky_statistics(snr[free] if free.sum() > 50 else snr[~mask])
+            # Smoothing wider never lowers the noise of sky; few pieces of it may pretend so.
+            least = noise = max(noise, least)
+            if noise > 0:
+                snr = (snr - mode) / noise
+                new |= ndimage.binary_propagation(snr > seed, mask=snr > extent, structure=cross)
+        found = ndimage.binary_dilation(new, structure=cross, iterations=int(np.ceil(sd)))
+    return found
+
+
+def windows(shape, size, *, most=None):
+    """
+    Slices of windows of about ``size`` pixels that cover an image, or ``most`` of them spread over it.
+
+    Returns
+    -------
+    list of tuple of slice
+    """
+    edges = []
+    for length in shape:
+        count = max(1, round(length / size))
+        cuts = np.linspace(0, length, count + 1).astype(int)
+        pieces = [slice(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        if most is not None:
+            side = max(1, int(np.sqrt(most)))
+            if len(pieces) > side:
+                chosen = np.linspace(0, len(pieces) - 1, 2 * side + 1)[1::2].round().astype(int)
+                pieces = [pieces[k] for k in chosen]
+        edges.append(pieces)
+    return [(y, x) for y in edges[0] for x in edges[1]]
