@@ -3,10 +3,11 @@
 Fourier transforms of PSF images, also of those that their pixels undersample.
 
 A PSF whose light varies within a pixel (Euclid VIS: FWHM 0.16-0.2" on pixels of 0.1") folds its high
-spatial frequencies onto low ones. Shifting such an image by part of a pixel as if it were band-limited errs by
-several per cent of the flux. Here the folded transform is shared out among its aliases in proportion to a
-smooth model of the transform, a stretched exponential with an ellipticity times the response of a square pixel,
-which is fitted to it. For Gaussian PSFs this is exact; for optical ones it leaves a fifth of the error or less.
+spatial frequencies onto low ones. Shifting such an image by part of a pixel as if it were band-limited errs
+by several per cent of the flux. Here the folded transform is shared out among its aliases in proportion to a
+smooth model of the transform, a stretched exponential with an ellipticity times the response of a square
+pixel, which is fitted to it. For Gaussian PSFs this is exact; for optical ones it leaves a fifth of the error
+or less.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,80 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+import json
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+
+from jaisp.catalog.offsets import OffsetField, fit_offsets
+from jaisp.exceptions import ConfigError
+
+
+def _matches(rng, n, *, outliers=0.1, error=0.2, gradient=(0.0, 0.0)):
+    x, y = rng.uniform(0, 3000, (2, n))
+    err = error * rng.uniform(0.5, 2, (2, n))
+    dx = 0.35 + gradient[0] * (x - 1500) / 1500 + err[0] * rng.normal(size=n)
+    dy = -0.2 + gradient[1] * (y - 1500) / 1500 + err[1] * rng.normal(size=n)
+    wrong = rng.random(n) < outliers
+    dx[wrong] = rng.uniform(-10, 10, wrong.sum())
+    dy[wrong] = rng.uniform(-10, 10, wrong.sum())
+    return x, y, dx, dy, *err
+
+
+def test_constant_vector_and_its_error():
+    pulls = []
+    for seed in range(200):
+        field = fit_offsets(*_matches(np.random.default_rng(seed), 25))
+        assert field.degree == 0
+        value, error = np.array(field(1000, 1000)), np.array(field.uncertainty(1000, 1000))
+        pulls.append((value - (0.35, -0.2)) / error)
+    pulls = np.array(pulls)
+    assert np.abs(pulls.mean(0)).max() < 0.25
+    assert 0.75 < pulls.std() < 1.25
+
+
+@pytest.mark.parametrize("gradient", [(0.0, 0.0), (0.3, -0.3)])
+def test_degree_follows_the_data(gradient):
+    field = fit_offsets(*_matches(np.random.default_rng(3), 300, gradient=gradient))
+    assert field.degree == (1 if any(gradient) else 0)
+    dx, dy = field(np.array([0.0, 3000.0]), np.array([0.0, 3000.0]))
+    np.testing.assert_allclose(dx, 0.35 + gradient[0] * np.array([-1, 1]), atol=0.08)
+    np.testing.assert_allclose(dy, -0.2 + gradient[1] * np.array([-1, 1]), atol=0.08)
+
+
+def test_outliers_do_not_matter():
+    field = fit_offsets(*_matches(np.random.default_rng(4), 100, outliers=0.3))
+    np.testing.assert_allclose(field(5, 5), (0.35, -0.2), atol=0.15)
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_too_few_matches_give_zero(n):
+    field = fit_offsets(*_matches(np.random.default_rng(1), n))
+    assert field.n_matches == 0
+    assert [float(value) for value in field(3, 4)] == [0, 0]
+
+
+def test_unusable_matches_are_left_out():
+    values = np.array(_matches(np.random.default_rng(1), 10, outliers=0))
+    values[2, 0] = np.nan
+    values[4, 1] = 0
+    assert fit_offsets(*values).n_matches == 8
+
+
+def test_dictionary_round_trip_and_sky_offset():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval = 53.0, -28.0
+    wcs.wcs.crpix = 1500, 1500
+    wcs.wcs.cdelt = -0.1 / 3600, 0.1 / 3600
+    field = fit_offsets(*_matches(np.random.default_rng(3), 300, gradient=(0.3, 0.3)))
+    values = json.loads(json.dumps(field.to_dict(wcs)))
+    again = OffsetField.from_dict(values)
+    np.testing.assert_allclose(again(100, 2000), field(100, 2000))
+    np.testing.assert_allclose(again.uncertainty(100, 2000), field.uncertainty(100, 2000))
+    assert values["dra_cosdec_mas"] == pytest.approx(-values["dx_mas"], abs=0.1)
+    assert values["ddec_mas"] == pytest.approx(values["dy_mas"], abs=0.1)
+
+
+def test_unknown_degree():
+    with pytest.raises(ConfigError, match="max_degree=7"):
+        fit_offsets(*np.ones((6, 5)), max_degree=7)
