@@ -183,8 +183,8 @@ def _depths(rng, euclid_psf):
     survey_wide = np.exp(rng.uniform(np.log(0.7), np.log(3.5)))
     rubin = TEN_YEAR * survey_wide * 10 ** (0.4 * rng.normal(0, 0.25, N_RUBIN))
     vis = np.exp(rng.uniform(np.log(1.6), np.log(3.5)))
-    # Flux noise of a point source is sigma / norm; 5 sigma at the drawn depth.
-    depth = rng.uniform(24.0, 25.0) + rng.normal(0, 0.15, 3)
+    # Flux noise of a point source is sigma / norm; 5 sigma at the drawn depth (24.9-25.5 on real Q1 images).
+    depth = rng.uniform(24.2, 25.4) + rng.normal(0, 0.15, 3)
     nisp = 10 ** (0.4 * (31.4 - depth)) / 5 * np.sqrt((euclid_psf[1:] ** 2).sum(axis=(1, 2)))
     return np.concatenate([rubin, [vis], nisp])
 
