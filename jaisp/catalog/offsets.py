@@ -160,7 +160,7 @@ def fit_offsets(x, y, dx, dy, dx_err, dy_err, *, max_degree=2):
     Examples
     --------
     >>> import numpy as np
-    >>> from jaisp.catalog import fit_offsets
+    >>> from jaisp.catalog.offsets import fit_offsets
     >>> x, y = np.meshgrid(np.arange(0, 400, 80.0), np.arange(0, 400, 80.0))
     >>> one = np.ones(x.size)
     >>> field = fit_offsets(x.ravel(), y.ravel(), 0.3 * one, -0.2 * one, 0.1 * one, 0.1 * one)
