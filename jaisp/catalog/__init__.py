@@ -1,37 +1,47 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""From object slots to a catalogue: measurement, cross-match, flags, tables and files."""
+"""From object slots to a table: detection over a field, measurement, cross-match, files and pictures."""
 
 import importlib
 
-_LAZY = {
-    "FLAGS": "flags",
+_HOMES = {
     "ActivityCalibration": "calibration",
-    "Detections": "detections",
+    "FLAGS": "flags",
+    "FieldSlots": "detect",
     "Flag": "flags",
-    "Measurement": "measurement",
-    "OffsetField": "offsets",
-    "SlotDetections": "detections",
-    "Sources": "measurement",
-    "crossmatch": "matching",
+    "Matches": "crossmatch",
+    "Measurement": "measure",
+    "Sources": "measure",
+    "SurveyLinks": "links",
+    "check_output": "write",
+    "crossmatch": "crossmatch",
     "decode_flags": "flags",
-    "fit_offsets": "offsets",
-    "flag_bit": "flags",
-    "flag_table": "flags",
-    "make_table": "table",
-    "match_slots": "matching",
-    "measure": "measurement",
+    "detect": "detect",
+    "flag_value": "flags",
+    "link_surveys": "links",
+    "make_catalog": "build",
+    "match_positions": "crossmatch",
+    "measure": "measure",
+    "measure_offset": "links",
+    "plot_catalog": "plots",
+    "plot_crossmatch": "plots",
+    "plot_cutouts": "plots",
     "read_catalog": "write",
+    "rgb": "plots",
     "write_catalog": "write",
 }
 
-__all__ = sorted(_LAZY)
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name):
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"jaisp.catalog.{_LAZY[name]}"), name)
+    # Lazy: reading a catalogue or decoding flags needs no torch. Functions that share their module's
+    # name are put here for good, so that the import of the module does not shadow them.
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"jaisp.catalog.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(__all__)
+    return __all__

@@ -37,6 +37,7 @@ _CHANNELS = {
 }
 _NEUTRAL_SLOPE = 1.2  # a source of flux density like wavelength**1.2, a mean galaxy, looks white
 _COLOUR_BLUR = 1.5  # pixels
+_FILL = 2.0  # pixels from which masked ones are filled
 _FAINTEST_WHITE = 60.0  # S/N of a pixel; an image of faint sources only is not stretched further
 _MAX_PANEL = 1600  # pixels of a picture's side; larger images are averaged down
 _MANY_OBJECTS = 400  # above it, thinner ellipses
@@ -113,7 +114,7 @@ def channel(image, names):
     for name in names:
         white = (image.survey.band(name).wavelength / 1000) ** -_NEUTRAL_SLOPE
         noise = white * image.noise[name].pixel_sd
-        total = total + white * _shrunk(image.sky_subtracted(name)) / noise**2
+        total = total + white * _shrunk(_filled(image, name)) / noise**2
         weight += 1 / noise**2
     return total / weight, weight**-0.5
 
@@ -129,6 +130,16 @@ def composite(planes, noises, *, stretch, saturation):
     picture = level * ((smooth + floor) / (smooth.mean(0) + floor)) ** saturation
     picture /= np.maximum(picture.max(0), 1)  # what is too bright for the screen keeps its hue
     return np.moveaxis(picture[::-1], 0, -1).astype(np.float32)
+
+
+def _filled(image, name):
+    """Sky-subtracted data of a band in which masked pixels are the mean of those around them."""
+    data, mask = image.sky_subtracted(name), image.mask[name]
+    if not mask.any():
+        return data
+    near = gaussian_filter((~mask).astype(np.float32), _FILL)
+    around = gaussian_filter(data, _FILL) / np.maximum(near, 0.02)  # fades where nothing is near
+    return np.where(mask, around, data)
 
 
 def _shrunk(data):

@@ -48,7 +48,7 @@ def rgb(image, bands=None, *, stretch=3.0, saturation=1.0):
     Parameters
     ----------
     image : `~jaisp.image.SurveyImage`
-        The image. Masked pixels are drawn as empty sky.
+        The image. Masked pixels are filled from those around them; larger holes are dark.
     bands : sequence of three (str or sequence of str), optional
         Bands of the blue, green and red channel; a channel is the noise-weighted mean of its bands. By
         default all bands, in order of wavelength.

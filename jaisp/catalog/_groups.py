@@ -1,0 +1,56 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Blends: sources whose light overlaps are measured together."""
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+__all__ = ["find_groups"]
+
+_LARGEST_GROUP = 24
+
+
+def find_groups(x, y, radius, *, reach):
+    """
+    Friends of friends: two sources are linked when nearer than the width of their light.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (n,)
+        Pixels.
+    radius : ndarray, shape (n,)
+        Half-light radii in pixels, 0 for points.
+    reach : float
+        FWHM of the widest PSF in pixels.
+
+    Returns
+    -------
+    label : ndarray of int, shape (n,)
+        Number of the blend of each source, from 0.
+    groups : list of ndarray of int
+        Members to be solved together: the blends, the largest cut into nearby pieces.
+    """
+    n = len(x)
+    if n == 0:
+        return np.zeros(0, int), []
+    xy = np.stack([x, y], axis=-1)
+    extent = np.hypot(0.6 * reach, 1.2 * np.minimum(radius, 30.0))
+    pairs = cKDTree(xy).query_pairs(2 * extent.max(), output_type="ndarray")
+    distance = np.hypot(*(xy[pairs[:, 0]] - xy[pairs[:, 1]]).T)
+    pairs = pairs[distance < extent[pairs[:, 0]] + extent[pairs[:, 1]]]
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    _, label = connected_components(graph, directed=False)
+    order = np.argsort(label, kind="stable")
+    blends = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    return label, [piece for blend in blends for piece in _cut(blend, xy)]
+
+
+def _cut(members, xy):
+    """Halve a group across its longer side until it is small enough."""
+    if len(members) <= _LARGEST_GROUP:
+        return [members]
+    axis = np.argmax(np.ptp(xy[members], axis=0))
+    order = members[np.argsort(xy[members, axis])]
+    half = len(order) // 2
+    return _cut(order[:half], xy) + _cut(order[half:], xy)

@@ -1,0 +1,142 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""The way from images to a table: align, detect, link, measure, calibrate."""
+
+import astropy.units as u
+import numpy as np
+from scipy.spatial import cKDTree
+
+from jaisp.catalog.calibration import ActivityCalibration
+from jaisp.catalog.detect import detect
+from jaisp.catalog.links import link_surveys, measure_offset
+from jaisp.catalog.measure import Sources, measure
+from jaisp.catalog.table import build_table, provenance
+from jaisp.exceptions import ConfigError, ImageError
+from jaisp.image import SurveyImage
+from jaisp.io import align
+
+__all__ = ["make_catalog"]
+
+_CANDIDATE_LOGIT = -2.2  # network probability 0.1: below, nothing becomes a row
+_DOUBLE = 1.2  # pixels: two joint slots nearer than this are one object
+
+
+def _check(rubin, euclid, activity):
+    if rubin is None and euclid is None:
+        raise ImageError("no image given; give rubin, euclid or both")
+    for name, image in (("rubin", rubin), ("euclid", euclid)):
+        if image is None:
+            continue
+        if not isinstance(image, SurveyImage):
+            raise ImageError(f"{name} is a {type(image).__name__}; give a SurveyImage, e.g. from read_{name}")
+        if image.survey.name != name:
+            raise ImageError(f"{name} is an image of {image.survey.label}; were the two exchanged?")
+    if not 0 <= activity < 1:
+        raise ConfigError(f"activity threshold is {activity}; give a probability, 0 <= activity < 1")
+
+
+def _without_doubles(slots):
+    """Drop the weaker of two slots on one spot."""
+    pairs = cKDTree(np.stack([slots.x, slots.y], axis=-1)).query_pairs(_DOUBLE, output_type="ndarray")
+    keep = np.ones(len(slots), bool)
+    order = np.argsort(-slots.activity_logit[pairs].max(axis=1), kind="stable") if len(pairs) else []
+    for i, j in pairs[order] if len(pairs) else ():
+        if keep[i] and keep[j]:
+            keep[j if slots.activity_logit[i] >= slots.activity_logit[j] else i] = False
+    return slots.select(keep)
+
+
+def _survey_activity(calibration, slots, index, snr):
+    """Calibrated activity of each object's own slot in a survey."""
+    if slots is None or not len(slots):
+        return np.zeros(len(index))
+    return calibration(slots.activity_logit[np.maximum(index, 0)], snr)
+
+
+def make_catalog(
+    model,
+    rubin=None,
+    euclid=None,
+    *,
+    activity=0.5,
+    region="union",
+    refine=True,
+    batch_size=2,
+    progress=None,
+):
+    """
+    Make the catalogue of a pair of images, or of one survey alone.
+
+    Parameters
+    ----------
+    model : `~jaisp.models.DETRJEPA`
+        Ready for inference.
+    rubin, euclid : `~jaisp.image.SurveyImage`, optional
+        At least one; any subset of bands.
+    activity : float
+        Smallest calibrated probability of a row.
+    region : {"union", "euclid", "overlap"}
+        Sky to cover; see `~jaisp.io.align`.
+    refine : bool
+        Whether positions and shapes are fitted to the pixels; fluxes always are.
+    batch_size : int
+        Tiles that go through the network at a time.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with tiles.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row for each active object, ranked by ``activity``; columns in the user guide.
+    """
+    _check(rubin, euclid, activity)
+    pair = align(rubin, euclid, region=region)
+    slots = detect(model, pair, batch_size=batch_size, progress=progress)
+    thresholds = {"activity": float(activity)}
+    if "joint" not in slots:
+        raise ImageError("no tile has a valid pixel; every pixel is masked or NaN")
+    joint = slots["joint"].select(slots["joint"].activity_logit > _CANDIDATE_LOGIT)
+    joint = _without_doubles(joint)
+    surveys = {
+        name: slots[name].select(slots[name].activity_logit > 0) if name in slots else None
+        for name in ("rubin", "euclid")
+    }
+    offset = measure_offset(surveys["rubin"], surveys["euclid"])
+    link = link_surveys(joint, surveys["rubin"], surveys["euclid"], offset)
+    sources = Sources(
+        x=joint.x.astype(float),
+        y=joint.y.astype(float),
+        position_err=np.hypot(joint.x_err, joint.y_err) / np.sqrt(2),
+        half_light_radius=joint.half_light_radius.astype(float),
+        e1=joint.e1.astype(float),
+        e2=joint.e2.astype(float),
+        is_point=joint.star_logit > 0,
+    )
+    measurement = measure(pair, sources, refine=refine, offset=(offset["dx"], offset["dy"]))
+    calibration = ActivityCalibration(**model.config.calibration.get("activity", {}))
+    probabilities = {
+        "activity": calibration(joint.activity_logit, measurement.significance()),
+        **{
+            f"{name}_activity": _survey_activity(
+                calibration, surveys[name], getattr(link, f"{name}_index"), measurement.significance(name)
+            )
+            for name in ("rubin", "euclid")
+        },
+    }
+    table = build_table(pair, joint, measurement, link, probabilities)
+    table.meta.update(provenance(model, pair, thresholds=thresholds, offset=_offset_on_sky(pair, offset)))
+    table = table[table["activity"] > activity]
+    table = table[np.argsort(-table["activity"], kind="stable")]
+    table["id"] = np.arange(1, len(table) + 1)
+    return table
+
+
+def _offset_on_sky(pair, offset):
+    """Euclid minus Rubin in mas along RA times cos(dec) and declination, for the metadata."""
+    matrix = pair.wcs.celestial.pixel_scale_matrix * u.deg.to(u.mas)
+    east, north = -(matrix @ np.array([offset["dx"], offset["dy"]]))
+    return {
+        "euclid_minus_rubin_ra_mas": round(float(east), 2),
+        "euclid_minus_rubin_dec_mas": round(float(north), 2),
+        "error_mas": round(float(offset["error"] * 100), 2),
+        "n_matches": int(offset["n"]),
+    }

@@ -1,0 +1,180 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Which slots of the two surveys belong to an object, and how the surveys' frames are shifted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from jaisp.catalog.crossmatch import match_positions
+from jaisp.catalog.detect import FieldSlots
+
+__all__ = ["SurveyLinks", "link_surveys", "measure_offset"]
+
+_PIXEL = 0.1  # arcsec
+_UNRESOLVED = 8.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
+
+
+@dataclass
+class SurveyLinks:
+    """
+    For each object its own slot in each survey, and the match between the two.
+
+    Attributes
+    ----------
+    rubin, euclid : `FieldSlots` or None
+        Slots of the surveys.
+    rubin_index, euclid_index : ndarray of int, shape (n,)
+        Index into them, -1 without one.
+    matched : ndarray of bool, shape (n,)
+        Both surveys have a slot, and the two were matched.
+    separation, similarity, probability : ndarray, shape (n,)
+        Of the match; arcsec, after the offset.
+    unrecognized_blend : ndarray of bool, shape (n,)
+        The object shares its Rubin slot with another one.
+    """
+
+    rubin: FieldSlots | None
+    euclid: FieldSlots | None
+    rubin_index: np.ndarray
+    euclid_index: np.ndarray
+    matched: np.ndarray
+    separation: np.ndarray
+    similarity: np.ndarray
+    probability: np.ndarray
+    unrecognized_blend: np.ndarray
+
+
+def _positions(slots):
+    return np.stack([slots.x, slots.y], axis=-1).astype(float)
+
+
+def _errors(slots):
+    return _PIXEL * np.hypot(slots.x_err, slots.y_err) / np.sqrt(2)
+
+
+def measure_offset(rubin, euclid):
+    """
+    Shift of Rubin against Euclid from slots that are clearly the same object.
+
+    Parameters
+    ----------
+    rubin, euclid : `FieldSlots`
+        Active slots.
+
+    Returns
+    -------
+    dict
+        ``dx``, ``dy`` (Rubin minus Euclid, pixels of the grid), ``error`` (pixels), ``n``.
+    """
+    if rubin is None or euclid is None or not len(rubin) or not len(euclid):
+        return {"dx": 0.0, "dy": 0.0, "error": 0.0, "n": 0}
+    a, b = _positions(rubin), _positions(euclid)
+    matches = match_positions(
+        _PIXEL * a,
+        _PIXEL * b,
+        error1=np.hypot(_errors(rubin), 0.05),
+        error2=_errors(euclid),
+        embedding1=rubin.embedding,
+        embedding2=euclid.embedding,
+    )
+    shift = a[matches.first] - b[matches.second]
+    error = np.hypot(_errors(rubin)[matches.first], _errors(euclid)[matches.second]) / _PIXEL
+    sharp = error < 1.0
+    shift, error = shift[sharp], error[sharp]
+    if len(shift) < 5:
+        return {"dx": 0.0, "dy": 0.0, "error": 0.0, "n": len(shift)}
+    weight = 1 / (error**2 + 0.2**2)
+    centre = np.median(shift, axis=0)
+    for _ in range(5):  # Cauchy weights: blends shift the Rubin position by much more than their errors
+        distance2 = ((shift - centre) ** 2).sum(axis=1) * weight
+        robust = weight / (1 + distance2 / 4)
+        centre = (robust[:, None] * shift).sum(axis=0) / robust.sum()
+    return {
+        "dx": float(centre[0]),
+        "dy": float(centre[1]),
+        "error": float(np.sqrt(2 / robust.sum())),
+        "n": len(shift),
+    }
+
+
+def _own_slots(joint, slots, shift):
+    """Index of each joint slot's own slot in a survey, -1 without one."""
+    index = np.full(len(joint), -1)
+    if slots is None or not len(slots) or not len(joint):
+        return index
+    matches = match_positions(
+        _PIXEL * _positions(joint),
+        _PIXEL * (_positions(slots) - shift),
+        error1=np.hypot(_errors(joint), 0.03),
+        error2=np.hypot(_errors(slots), 0.03),
+        embedding1=joint.embedding,
+        embedding2=slots.embedding,
+        radius=0.6,
+    )
+    index[matches.first] = matches.second
+    return index
+
+
+def link_surveys(joint, rubin, euclid, offset):
+    """
+    Find each object's slots in the two surveys, match these, and find unrecognised blends.
+
+    Parameters
+    ----------
+    joint : `FieldSlots`
+        The objects.
+    rubin, euclid : `FieldSlots` or None
+        Active slots of the surveys.
+    offset : dict
+        From `measure_offset`.
+
+    Returns
+    -------
+    `SurveyLinks`
+    """
+    n = len(joint)
+    shift = np.array([offset["dx"], offset["dy"]])
+    rubin_index = _own_slots(joint, rubin, shift)
+    euclid_index = _own_slots(joint, euclid, np.zeros(2))
+    matched, blend = np.zeros(n, bool), np.zeros(n, bool)
+    separation, similarity, probability = (np.full(n, np.nan) for _ in range(3))
+    if rubin is not None and euclid is not None and len(rubin) and len(euclid):
+        a, b = _positions(rubin) - shift, _positions(euclid)
+        matches = match_positions(
+            _PIXEL * a,
+            _PIXEL * b,
+            error1=_errors(rubin),
+            error2=_errors(euclid),
+            embedding1=rubin.embedding,
+            embedding2=euclid.embedding,
+        )
+        partner = np.full(len(rubin), -1)
+        partner[matches.first] = np.arange(len(matches.first))
+        pair = np.where(rubin_index >= 0, partner[rubin_index], -1)
+        matched = (pair >= 0) & (euclid_index >= 0)
+        matched[matched] = matches.second[pair[matched]] == euclid_index[matched]
+        separation[matched] = matches.separation[pair[matched]]
+        similarity[matched] = matches.similarity[pair[matched]]
+        probability[matched] = matches.probability[pair[matched]]
+        blend = _unrecognized(joint, a, rubin_index, euclid_index)
+    return SurveyLinks(
+        rubin, euclid, rubin_index, euclid_index, matched, separation, similarity, probability, blend
+    )
+
+
+def _unrecognized(joint, rubin_xy, rubin_index, euclid_index):
+    """Objects that Euclid separates and that share one Rubin slot."""
+    orphans = np.flatnonzero((euclid_index >= 0) & (rubin_index < 0))
+    blend = np.zeros(len(joint), bool)
+    if not len(orphans):
+        return blend
+    distance, slot = cKDTree(rubin_xy).query(_positions(joint)[orphans], distance_upper_bound=_UNRESOLVED)
+    near = np.isfinite(distance)
+    blend[orphans[near]] = True
+    owner = np.isin(rubin_index, slot[near]) & (rubin_index >= 0) & (euclid_index >= 0)
+    # The slot must be some Euclid object's own: else it is just a neighbour that Euclid does not see.
+    owned = np.isin(slot, rubin_index[owner]) & near
+    blend[orphans] = owned
+    blend[owner] = True
+    return blend
