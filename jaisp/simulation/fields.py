@@ -96,8 +96,8 @@ def simulate_field(
     truth : `~astropy.table.QTable`
         One row per source in either image: ``id``, ``sky_centroid`` (Euclid frame), ``x``, ``y`` (Euclid
         pixels), ``<survey>_<band>_flux`` (nJy), ``half_light_radius``, ``e1``, ``e2``, ``is_star``,
-        ``redshift``, ``<survey>_<band>_snr``, ``rubin_snr``, ``euclid_snr``, ``snr`` (optimal S/N of the source alone,
-        sky noise only) and ``nearest``.
+        ``redshift``, ``<survey>_<band>_snr``, ``rubin_snr``, ``euclid_snr``, ``snr`` (optimal S/N of the
+        source alone, sky noise only) and ``nearest``.
 
     Raises
     ------

@@ -94,8 +94,8 @@ def write_euclid(image, folder, *, layout="single"):
         Folder, made if missing.
     layout : str, optional
         ``"single"``: one file per band, ``euclid_<band>.fits``, image in PRIMARY, then ``RMS``, ``FLAG``,
-        ``PSF``; ``"mer"``: separate mosaic, RMS, FLAG and PSF-grid files by the MER naming; ``"cutout"``: one file,
-        ``euclid_cutout.fits``, of ``<BAND>_FLUX``, ``<BAND>_PSF``, ``<BAND>_RMS``.
+        ``PSF``; ``"mer"``: separate mosaic, RMS, FLAG and PSF-grid files by the MER naming; ``"cutout"``: one
+        file, ``euclid_cutout.fits``, of ``<BAND>_FLUX``, ``<BAND>_PSF``, ``<BAND>_RMS``.
 
     Returns
     -------
