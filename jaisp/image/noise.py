@@ -116,10 +116,10 @@ def measure_noise(data, variance, mask, psf, *, pixel_scale, stated=True):
         if bad.all():
             continue
         sky = ~bad & ~source_mask(image, spread, bad, sd)
-        if np.count_nonzero(sky) < 0.02 * sky.size:
-            sky = ~bad
         sources_snr.append(matched_filter(image, spread, bad, kernel)[sky])
         points_snr.append(matched_filter(image, spread, bad, psf)[sky])
+        if not sky.any():
+            continue
         products = products + _lag_products(image / np.sqrt(spread), sky)
         free += np.count_nonzero(sky)
     pixel_sd = float(np.sqrt(np.median(variance[~mask])))

@@ -1,0 +1,82 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Which band a file holds: from filter names as observatories write them, or from the file's name."""
+
+import re
+from pathlib import Path
+
+from jaisp.exceptions import BandError
+from jaisp.surveys import EUCLID, RUBIN, SURVEYS
+
+__all__ = ["MER_NAME", "band_of_file", "band_of_label", "survey_of_label"]
+
+# Cameras whose ugrizy bands are near enough to Rubin's, as they prefix filter names.
+_GROUND = r"LSST(?:Cam|ComCam)?|ComCam|Rubin|HSC|MegaCam|MegaPrime|CFHT|CFIS|UNIONS|DES|DECam|SDSS|PS1|PanSTARRS|JPCAM|WISHES"
+_RUBIN_LABEL = re.compile(
+    # "HSC-I2", "LSST_g", "DECam_r", "MEGACAM_U", "i_03", "r2"; "g DECam SDSS c0001 4720.0 1520.0"
+    rf"^(?:(?:(?:{_GROUND})[-_. ]?)(?P<ground>[ugrizy])[0-9]?|(?P<plain>[ugrizy])(?:_?[0-9]{{1,2}})?"
+    rf"|(?P<long>[ugrizy])[. ](?:{_GROUND}|MP9)[\w .]*)$",
+    re.IGNORECASE,
+)
+_EUCLID_LABEL = re.compile(
+    r"^(?:(?:Euclid[-_. ]?)?(?P<vis>VIS|I_E)|(?:Euclid[-_. ]?)?(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_E)?)$",
+    re.IGNORECASE,
+)
+MER_NAME = re.compile(
+    r"EUC_MER_(?P<product>BGSUB-MOSAIC|MOSAIC|GRID-PSF|CATALOG-PSF|BGMOD)-(?P<band>VIS|[A-Z0-9]+-[A-Z0-9])"
+    r"(?:-(?P<kind>RMS|FLAG))?_TILE(?P<tile>[0-9]+)",
+    re.IGNORECASE,
+)
+
+
+def band_of_label(label, survey):
+    """
+    Band of ``survey`` that a filter name means, or None.
+
+    Case does not matter, but for the one letter by which the surveys can be confused: a bare ``"Y"`` is NISP's, a bare
+    ``"y"`` Rubin's.
+    """
+    label = str(label).strip()
+    if survey == RUBIN:
+        if label == "Y" or not (match := _RUBIN_LABEL.match(label)):
+            return None
+        return next(letter for letter in match.groups() if letter).lower()
+    if label == "y" or not (match := _EUCLID_LABEL.match(label)):
+        return None
+    return "VIS" if match["vis"] else match["nisp"].upper()
+
+
+def survey_of_label(label):
+    """Survey that a filter name belongs to, or None."""
+    return next((survey for survey in SURVEYS.values() if band_of_label(label, survey)), None)
+
+
+def band_of_file(path, survey):
+    """
+    Band that a file's name tells, or None.
+
+    Raises
+    ------
+    BandError
+        If it names more than one band.
+    """
+    stem = re.sub(r"\.(fits?|fts)(\.(gz|fz|bz2))?$", "", Path(path).name, flags=re.IGNORECASE)
+    if match := MER_NAME.search(stem):
+        return band_of_label(match["band"].replace("-", "_"), survey)
+    # In a file's name the survey is known, and some file systems do not know case.
+    letters = "ugrizy" if survey == RUBIN else "YJH"
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", stem) if word]
+    found = []
+    for word in words:
+        if word.lower() in letters.lower() and len(word) == 1:
+            found.append(word.lower() if survey == RUBIN else word.upper())
+        elif survey == EUCLID and word.upper() == "VIS":
+            found.append("VIS")
+        elif survey == RUBIN and len(word) > 1 and (band := band_of_label(word, RUBIN)):
+            found.append(band)
+    found = list(dict.fromkeys(found))
+    if len(found) > 1:
+        raise BandError(
+            f"{path}: its name could mean band {' or '.join(found)}, and its header does not tell; "
+            f"put the band in front of the name, e.g. {found[0]}={Path(path).name}"
+        )
+    return found[0] if found else None

@@ -1,0 +1,289 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""From planes of FITS files to a `~jaisp.image.SurveyImage`: what both readers share."""
+
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning
+from jaisp.image import SurveyImage
+from jaisp.io._fits import find_planes, header_wcs, open_fits, resolve_bands, split_prefix, zero_point_factor
+from jaisp.io._psf_file import read_psf
+from jaisp.surveys import get_survey
+
+_SENTINEL = 1e20
+_MOST_FLAGGED = 0.5
+
+__all__ = ["Rules", "file_list", "psf_beside", "read_survey", "sibling", "stem"]
+
+
+@dataclass
+class Rules:
+    """
+    What differs between the readers, as functions; what they assume they append to ``notes``, which become warnings.
+
+    Parameters
+    ----------
+    companions : callable
+        ``companions(plane)``: paths of files that belong to a plane, by kind (``rms``, ``mask``, ``psf``).
+    default_factor : callable
+        ``default_factor(plane, notes)``: factor to nJy of a file that states no zero point, and a word on it.
+    bad_bits : callable
+        ``bad_bits(bits, header, plane, notes)``: bool array from integer mask bits.
+    assume_bands : callable
+        ``assume_bands(planes, notes)``: bands of a cube that says none, or None.
+    spare_flags : bool
+        Whether flags that mark most of an image are disbelieved.
+    """
+
+    companions: callable
+    default_factor: callable
+    bad_bits: callable
+    assume_bands: callable
+    spare_flags: bool = False
+
+
+def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None, meta=None):
+    """Read ``(path, bands named)`` pairs of one survey; see `~jaisp.io.read_rubin` for the other parameters."""
+    survey = get_survey(survey)
+    planes = []
+    for path, asked in files:
+        with open_fits(path) as hdus:
+            planes += find_planes(hdus, path, asked)
+    for order, plane in enumerate(planes):
+        plane.order = order
+    notes = []
+    if bands is None and all(plane.asked is None for plane in planes):
+        bands = rules.assume_bands(planes, notes)
+    planes = resolve_bands(planes, survey, bands)
+    planes = {band: planes[band] for band in survey.band_names if band in planes}
+    zero_points = _by_band(zero_point, planes, "zero_point")
+    psfs = _given_psfs(psf, planes, survey)
+    parts = {name: {} for name in ("data", "variance", "mask", "psf", "calibration")}
+    wcs = {}
+    for band, plane in planes.items():
+        loaded = _load(plane, rules, zero_points[band], notes)
+        wcs[band] = loaded.pop("wcs")
+        _check_grid(planes, band, loaded["data"].shape, wcs, parts["data"])
+        if psfs.get(band) is not None:
+            loaded["psf"] = psfs[band]
+        for name, value in loaded.items():
+            if value is not None:
+                parts[name][band] = value
+    meta = {
+        "files": {band: plane.path for band, plane in planes.items()},
+        "filters": {
+            band: str(plane.label or plane.get("FILTER") or plane.get("BAND") or band)
+            for band, plane in planes.items()
+        },
+        "calibration": parts.pop("calibration"),
+        **(meta or {}),
+    }
+    for note in dict.fromkeys(notes):
+        warnings.warn(note, JaispWarning, stacklevel=3)
+    data = parts.pop("data")
+    return SurveyImage(data, next(iter(wcs.values())), survey=survey, meta=meta, **parts)
+
+
+def file_list(files):
+    """List of (path, bands in front of it) from a path, a sequence of paths, or a mapping from band to path."""
+    if isinstance(files, Mapping):
+        pairs = [(os.fspath(path), [band]) for band, path in files.items()]
+    else:
+        if isinstance(files, (str, os.PathLike)):
+            files = [files]
+        try:
+            files = list(files)
+        except TypeError:
+            raise FileError(f"files is a {type(files).__name__}; give a path or a list of paths") from None
+        pairs = []
+        for name in files:
+            if not isinstance(name, (str, os.PathLike)):
+                raise FileError(
+                    f"files holds a {type(name).__name__}; give paths, or make a SurveyImage from arrays"
+                )
+            asked, path = split_prefix(name)
+            pairs.append((path, asked))
+    if not pairs:
+        raise FileError("no file given; give at least one FITS file")
+    return pairs
+
+
+def _by_band(value, planes, what):
+    """Spread a keyword given once, or as a mapping by band, over the bands."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(planes, value)
+    for band in value:
+        if band not in planes:
+            raise BandError(f"{what} given for band {band!r}, which is not read; bands: {', '.join(planes)}")
+    return {band: value.get(band) for band in planes}
+
+
+def _load(plane, rules, zero_point, notes):
+    """Read one band: pixels in nJy, variance, mask, PSF and WCS."""
+    companions = rules.companions(plane)
+    with open_fits(plane.path) as hdus:
+        factor, source = zero_point_factor(plane, hdus, given=zero_point)
+        if factor is None:
+            factor, source = rules.default_factor(plane, notes)
+        data = _pixels(hdus, plane, "image")
+        variance = None
+        for kind in ("variance", "rms", "weight"):
+            values, _ = _beside(hdus, plane, kind, companions, data.shape)
+            if values is not None:
+                variance = _to_variance(values, kind, factor)
+                break
+        bits, header = _beside(hdus, plane, "mask", companions, data.shape)
+        wcs = header_wcs(plane)
+        if "psf" in plane.hdus:
+            psf = read_psf(hdus, plane, number=plane.hdus["psf"], wcs=wcs, shape=data.shape)
+    if "psf" not in plane.hdus:
+        psf = None
+        if "psf" in companions:
+            with open_fits(companions["psf"]) as hdus:
+                psf = read_psf(hdus, plane, wcs=wcs, shape=data.shape)
+    data *= np.float32(factor)
+    mask = None
+    if bits is not None:
+        if bits.dtype.kind == "f":
+            bits = np.nan_to_num(bits).astype(np.int64)
+        mask = rules.bad_bits(bits, header, plane, notes)
+        if rules.spare_flags:
+            mask = _spare(plane, mask, data, variance, notes)
+    return {"data": data, "variance": variance, "mask": mask, "psf": psf, "wcs": wcs, "calibration": source}
+
+
+def _pixels(hdus, plane, kind):
+    """Pixels of one kind as a native float32 copy (integers stay so); FITS is big-endian."""
+    array = hdus[plane.hdus[kind]].data
+    array = np.squeeze(array) if array.ndim > 3 else array
+    if array.ndim == 3:
+        array = array[plane.index if plane.index is not None and array.shape[0] == plane.count else 0]
+    if array.dtype.kind in "iub" and kind == "mask":
+        return array.astype(array.dtype.newbyteorder("="))
+    return np.array(array, dtype=np.float32)
+
+
+def _beside(hdus, plane, kind, companions, shape):
+    """Pixels of another plane of the same band and their header, from its HDU or from a companion file."""
+    if kind in plane.hdus:
+        array, header, where = _pixels(hdus, plane, kind), hdus[plane.hdus[kind]].header, str(plane)
+    elif kind in companions:
+        where = companions[kind]
+        with open_fits(where) as others:
+            number = next(
+                (i for i, hdu in enumerate(others) if hdu.header.get("NAXIS") == 2 and hdu.is_image), None
+            )
+            if number is None:
+                raise ImageError(f"{where}: holds no image")
+            other = type(plane)(where, None, {kind: number}, [others[number].header])
+            array, header = _pixels(others, other, kind), others[number].header.copy()
+    else:
+        return None, None
+    if array.shape != shape:
+        raise ImageError(f"{where}: {kind} of band {plane.band} has shape {array.shape}, its image {shape}")
+    return array, header
+
+
+def _to_variance(values, kind, factor):
+    """Variance in nJy2 from what the file holds; what cannot be one becomes infinite or NaN and is masked later."""
+    with np.errstate(all="ignore"):
+        if kind == "rms":
+            # A negative RMS is no RMS, though its square would do.
+            return np.where(values > 0, (values * np.float32(factor)) ** 2, np.float32(np.nan))
+        if kind == "weight":
+            return np.float32(factor**2) / np.where(values > 0, values, np.float32(0))
+        return values * np.float32(factor**2)
+
+
+def _spare(plane, mask, data, variance, notes):
+    """
+    Leave out a mask that would hide most of an image where the data are there.
+
+    Flags of stacked exposures are combined by OR: one bad exposure marks a pixel of which four others are good.
+    """
+    there = np.isfinite(data) & (data != 0)
+    if variance is not None:
+        there &= np.isfinite(variance) & (variance > 0) & (variance < _SENTINEL)
+    hidden = np.count_nonzero(mask & there) / max(np.count_nonzero(there), 1)
+    if hidden <= _MOST_FLAGGED:
+        return mask
+    notes.append(
+        f"{plane}: flags mark {hidden:.0%} of the {plane.band} pixels that have data as bad; they are not used"
+    )
+    return None
+
+
+def _check_grid(planes, band, shape, wcs, loaded):
+    """Refuse a band that does not lie on the grid of the first, naming both files."""
+    first = next(iter(wcs))
+    if band == first:
+        return
+    one, other = planes[first], planes[band]
+    if shape != loaded[first].shape:
+        raise ImageError(
+            f"{other}: band {band} has shape {shape}, band {first} of {one} has {loaded[first].shape}; "
+            "all bands of one survey must lie on one grid: reproject them first"
+        )
+    ny, nx = shape
+    corners = np.array([[0, nx - 1, 0, nx - 1], [0, 0, ny - 1, ny - 1]], float)
+    with np.errstate(all="ignore"):
+        shift = np.hypot(
+            *(
+                np.array(wcs[band].world_to_pixel_values(*wcs[first].pixel_to_world_values(*corners)))
+                - corners
+            )
+        )
+    if not shift.max() <= 0.05:
+        raise ImageError(
+            f"{other}: the WCS of band {band} differs from that of band {first} in {one} by {shift.max():.3g} px; "
+            "all bands of one survey must lie on one grid: reproject them first"
+        )
+
+
+def _given_psfs(psf, planes, survey):
+    """PSFs by band from the keyword: a path, an array or an HDU, one for each band in order or by band."""
+    if psf is None:
+        return {}
+    if isinstance(psf, Mapping):
+        given = _by_band(psf, planes, "psf")
+    elif isinstance(psf, (str, os.PathLike)) or getattr(psf, "ndim", None) == 2 or hasattr(psf, "header"):
+        given = dict.fromkeys(planes, psf)
+    else:
+        psf = list(psf)
+        if len(psf) != len(planes):
+            raise BandError(f"psf holds {len(psf)} PSFs for {len(planes)} bands: {', '.join(planes)}")
+        # In the order of the files, not of the bands.
+        given = dict(zip(sorted(planes, key=lambda band: planes[band].order), psf, strict=True))
+    read = {}
+    for band, value in given.items():
+        if isinstance(value, (str, os.PathLike)):
+            with open_fits(os.fspath(value)) as hdus:
+                value = read_psf(hdus, planes[band])
+        read[band] = value
+    return read
+
+
+def sibling(path, pattern):
+    """Newest file beside ``path`` whose name matches a glob pattern, or None."""
+    found = sorted(Path(path).parent.glob(pattern))
+    return os.fspath(found[-1]) if found else None
+
+
+def stem(path):
+    """Name of a file without its FITS endings."""
+    return re.sub(r"\.(fits?|fts)(\.(gz|fz|bz2))?$", "", Path(path).name, flags=re.IGNORECASE)
+
+
+def psf_beside(path):
+    """PSF file beside an image, as a mapping from kind to path."""
+    name = stem(path)
+    for other in (f"{name}_psf.fits", f"{name}_PSF.fits", f"psf_{name}.fits", f"PSF_{name}.fits"):
+        if (Path(path).parent / other).is_file():
+            return {"psf": os.fspath(Path(path).parent / other)}
+    return {}

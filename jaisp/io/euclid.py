@@ -1,0 +1,118 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Reading Euclid images: MER mosaics with their companion files, cutouts, and images like them."""
+
+import glob
+from pathlib import Path
+
+import numpy as np
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from jaisp.exceptions import FileError
+from jaisp.io._bands import MER_NAME
+from jaisp.io._fits import factor_of, header_wcs
+from jaisp.io._load import Rules, file_list, psf_beside, read_survey, sibling, stem
+from jaisp.surveys import EUCLID
+
+__all__ = ["BAD_FLAG_BITS", "read_euclid"]
+
+# Bits of FLAG whose pixels are not used (VIS flag map of the Euclid data product description): INVALID, which holds
+# whatever must not be used for anything, and for VIS the saturated (SAT) and the missing (NO_DATA). Others (cosmic rays,
+# ghosts, ...) are set where only one of the exposures is touched. For NISP, INVALID alone.
+BAD_FLAG_BITS = {"VIS": (0, 3, 22), "NISP": (0,)}
+_Q1_ZERO_POINTS = {"VIS": 24.6, "Y": 29.8, "J": 30.0, "H": 29.9}
+_ACS_F814W_ZERO_POINT = 25.94
+_FINEST_MER = 0.09  # arcsec: finer pixels are not MER's
+
+
+def read_euclid(files, *, bands=None, psf=None, zero_point=None):
+    """
+    Read Euclid images in any of the bands VIS, Y, J, H.
+
+    Parameters
+    ----------
+    files : path, sequence of paths, or mapping of band to path
+        FITS files: one for each band (image in PRIMARY; ``RMS``, ``FLAG`` and ``PSF`` in the same file or, by the naming
+        of MER, in files beside it), or cutouts with several bands (``VIS_FLUX``, ``VIS_PSF``, ``VIS_RMS``, ...; ground-based
+        bands in them are passed over). ``"VIS=file.fits"`` names the band of a file that does not tell it.
+    bands : sequence of str, optional
+        Bands to read; or, where files do not tell, the band of each image in order.
+    psf : path, array, sequence or mapping, optional
+        PSF image for each band, in the order of the files or by band.
+    zero_point : float or mapping, optional
+        AB zero point of the pixels, which counts before what the files say.
+
+    Returns
+    -------
+    `~jaisp.image.SurveyImage`
+        In nJy per pixel.
+
+    Raises
+    ------
+    FileError, BandError, ImageError, WCSError
+        In one line, with the name of the file.
+
+    Warns
+    -----
+    JaispWarning
+        If a zero point had to be assumed (that of Q1; for pixels finer than 0.09 arcsec that of ACS F814W, 25.94), or
+        flags were disbelieved because they mark most of the image.
+    """
+    rules = Rules(_companions, _default_factor, _bad_bits, lambda planes, notes: None, spare_flags=True)
+    return read_survey(_images_only(files), EUCLID, rules, bands=bands, psf=psf, zero_point=zero_point)
+
+
+def _images_only(files):
+    """Drop MER companions from a list of files, which a shell pattern may well have caught: they are found anyway."""
+    pairs = file_list(files)
+    images = [pair for pair in pairs if not _is_companion(pair[0])]
+    if not images:
+        raise FileError(
+            f"{pairs[0][0]}: is an RMS, FLAG, PSF or background file; give the mosaic that it belongs to"
+        )
+    return images
+
+
+def _is_companion(path):
+    match = MER_NAME.search(Path(path).name)
+    return match is not None and (match["kind"] is not None or "MOSAIC" not in match["product"].upper())
+
+
+def _companions(plane):
+    """RMS, FLAG and PSF files beside a mosaic."""
+    path = Path(plane.path)
+    found = {}
+    if match := MER_NAME.search(path.name):
+        band, tile = match["band"], match["tile"]
+        patterns = {
+            "rms": [f"EUC_MER_MOSAIC-{band}-RMS_TILE{tile}*.fits*"],
+            "mask": [f"EUC_MER_MOSAIC-{band}-FLAG_TILE{tile}*.fits*"],
+            "psf": [
+                f"EUC_MER_GRID-PSF-{band}_TILE{tile}*.fits*",
+                f"EUC_MER_CATALOG-PSF-{band}_TILE{tile}*.fits*",
+            ],
+        }
+    else:
+        name = glob.escape(stem(path))
+        patterns = {"rms": [f"{name}_[rR][mM][sS].fits*"], "mask": [f"{name}_[fF][lL][aA][gG].fits*"]}
+        found = psf_beside(path)
+    for kind, choices in patterns.items():
+        for pattern in choices:
+            if kind not in found and (other := sibling(path, pattern)):
+                found[kind] = other
+    return found
+
+
+def _default_factor(plane, notes):
+    """Factor to nJy where the file states neither unit nor zero point."""
+    scale = 3600 * np.min(proj_plane_pixel_scales(header_wcs(plane)))
+    zero_point = _ACS_F814W_ZERO_POINT if scale < _FINEST_MER else _Q1_ZERO_POINTS[plane.band]
+    notes.append(f"{plane}: no MAGZERO and no BUNIT; zero point {zero_point} assumed (else give zero_point=)")
+    return factor_of(zero_point), f"assumed zero point {zero_point}"
+
+
+def _bad_bits(bits, header, plane, notes):  # noqa: ARG001 - as the rules have it
+    """Pixels that the flags call invalid or saturated; a mask of 0 and 1 means what it says."""
+    if bits.dtype.kind == "b" or bits.max(initial=0) <= 1:
+        return bits != 0
+    value = sum(1 << bit for bit in BAD_FLAG_BITS["VIS" if plane.band == "VIS" else "NISP"])
+    return (bits.astype(np.int64) & value) != 0

@@ -1,0 +1,99 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Reading Rubin images, and images of other ground surveys in the same bands."""
+
+import numpy as np
+
+from jaisp.io._fits import factor_of
+from jaisp.io._load import Rules, file_list, psf_beside, read_survey
+from jaisp.surveys import RUBIN
+
+__all__ = ["BAD_MASK_PLANES", "read_rubin"]
+
+# Mask planes whose pixels are not used. DETECTED is every source, INTRP is mended well.
+BAD_MASK_PLANES = ("BAD", "SAT", "CR", "EDGE", "NO_DATA", "UNMASKEDNAN", "SENSOR_EDGE")
+# Numbers of Rubin DP1, for masks that have bits but no cards to tell them.
+_DP1_BITS = {"BAD": 0, "SAT": 1, "CR": 3, "EDGE": 4, "NO_DATA": 8, "SENSOR_EDGE": 17, "UNMASKEDNAN": 18}
+_HSC_ZERO_POINT = 27.0
+
+
+def read_rubin(files, *, bands=None, psf=None, zero_point=None):
+    """
+    Read Rubin images in any of the bands u, g, r, i, z, y.
+
+    Parameters
+    ----------
+    files : path, sequence of paths, or mapping of band to path
+        FITS files: one for each band in the layout of the LSST pipelines (``IMAGE``, ``MASK``, ``VARIANCE``, optionally
+        ``PSF``), one with several bands (``<BAND>_FLUX`` and so on, of which the ground-based ones are taken), or a cube
+        of bands. ``"i=file.fits"`` names the band of a file that does not tell it, ``"g,r,i=cube.fits"`` those of a cube.
+    bands : sequence of str, optional
+        Bands to read; or, where files do not tell, the band of each image in order. A band may also be chosen by
+        the name it has in the file, e.g. ``"HSC_G"``.
+    psf : path, array, sequence or mapping, optional
+        PSF image for each band, in the order of the files or by band. Looked for in the file and as
+        ``<file>_psf.fits`` beside it where not given.
+    zero_point : float or mapping, optional
+        AB zero point of the pixels, which counts before what the files say.
+
+    Returns
+    -------
+    `~jaisp.image.SurveyImage`
+        In nJy per pixel.
+
+    Raises
+    ------
+    FileError, BandError, ImageError, WCSError
+        In one line, with the name of the file.
+
+    Warns
+    -----
+    JaispWarning
+        If something had to be assumed: the bands of a cube, or the unit of the pixels (nJy in the LSST layout, zero point
+        27.0, that of HSC, elsewhere).
+
+    Notes
+    -----
+    Pixels of the mask planes BAD, SAT, CR, EDGE, NO_DATA, UNMASKEDNAN and SENSOR_EDGE are masked, by the numbers that the
+    ``MP_`` cards of the file give.
+    """
+    rules = Rules(_companions, _default_factor, _bad_bits, _assume_bands)
+    return read_survey(file_list(files), RUBIN, rules, bands=bands, psf=psf, zero_point=zero_point)
+
+
+def _companions(plane):
+    """PSF file beside a band's file."""
+    return psf_beside(plane.path)
+
+
+def _default_factor(plane, notes):
+    """Factor to nJy where the file states neither unit nor zero point."""
+    if "variance" in plane.hdus and "mask" in plane.hdus:
+        notes.append(f"{plane.path}: no BUNIT and no zero point; nJy assumed (else give zero_point=)")
+        return 1.0, "assumed nJy"
+    notes.append(
+        f"{plane.path}: no BUNIT and no zero point; {_HSC_ZERO_POINT} assumed (else give zero_point=)"
+    )
+    return factor_of(_HSC_ZERO_POINT), f"assumed zero point {_HSC_ZERO_POINT}"
+
+
+def _bad_bits(bits, header, plane, notes):
+    """Pixels of which a bit is set that makes them useless; the numbers differ from file to file."""
+    planes = {key[3:].upper(): value for key, value in header.items() if key.upper().startswith("MP_")}
+    if not planes:
+        if bits.dtype.kind == "b" or bits.max(initial=0) <= 1:
+            return bits != 0
+        notes.append(f"{plane.path}: its mask has no MP_ cards; the numbers of DP1 assumed")
+        planes = _DP1_BITS
+    value = sum(1 << int(planes[name]) for name in BAD_MASK_PLANES if name in planes)
+    return (bits.astype(np.int64) & value) != 0
+
+
+def _assume_bands(planes, notes):
+    """Bands of a cube that says none: grizy or ugrizy."""
+    if len(planes) not in (5, 6) or any(plane.count != len(planes) or plane.label for plane in planes):
+        return None
+    bands = RUBIN.band_names[-len(planes) :]
+    notes.append(
+        f"{planes[0].path}: a cube that does not say its bands; {', '.join(bands)} assumed (else give bands=)"
+    )
+    return bands
