@@ -33,9 +33,10 @@ class PSFTransform:
     ----------
     size : int
         Width in pixels of the stamps that can be rendered with it.
-    aliases : tuple of (bool, bool, torch.Tensor)
-        For each alias, whether it lies one cycle per pixel away along y and along x, and the transform there,
-        of shape (..., size, size // 2 + 1). A well-sampled PSF has one, (False, False).
+    aliases : tuple of (bool, bool, torch.Tensor or None, torch.Tensor)
+        For each alias, whether it lies one cycle per pixel away along y and along x; the indices of the bands
+        that have it, None for all; and their transforms there, of shape (..., bands, size, size // 2 + 1).
+        The first is (False, False) for all bands; well-sampled PSFs have no other.
     """
 
     size: int
@@ -49,10 +50,6 @@ class PSFTransform:
             ky = torch.where(ky < 0, ky + 1, ky - 1)
         return ky, kx - 1 if along_x else kx
 
-    def __getitem__(self, index):
-        """Transforms of some of the bands (or sources)."""
-        return PSFTransform(self.size, tuple((y, x, values[index]) for y, x, values in self.aliases))
-
 
 def psf_transform(psf, size, *, dealias=False):
     """
@@ -60,7 +57,7 @@ def psf_transform(psf, size, *, dealias=False):
 
     Parameters
     ----------
-    psf : torch.Tensor, shape (..., k, k)
+    psf : torch.Tensor, shape (..., bands, k, k)
         Odd square images centred on their middle pixel. What lies beyond ``size`` is cut off.
     size : int
         Width of the stamps in pixels.
@@ -73,9 +70,9 @@ def psf_transform(psf, size, *, dealias=False):
     PSFTransform
     """
     width = psf.shape[-1]
-    if psf.ndim < 2 or width != psf.shape[-2] or width % 2 == 0:
+    if psf.ndim < 3 or width != psf.shape[-2] or width % 2 == 0:
         raise ImageError(
-            f"PSF of shape {tuple(psf.shape[-2:])}: give an odd square image centred on its middle pixel"
+            f"PSF of shape {tuple(psf.shape)}; allowed: (bands, k, k) with odd k, centred on the middle pixel"
         )
     largest = size - 1 + size % 2
     if width > largest:
@@ -85,23 +82,26 @@ def psf_transform(psf, size, *, dealias=False):
     padded = torch.nn.functional.pad(psf, (0, size - width, 0, size - width))
     padded = torch.roll(padded, shifts=(-(width // 2), -(width // 2)), dims=(-2, -1))
     folded = torch.fft.rfft2(padded)
-    single = PSFTransform(size, ((False, False, folded),))
+    single = PSFTransform(size, ((False, False, None, folded),))
     if not dealias:
         return single
-    edge = folded[..., size // 2].abs().amax(-1)
-    if not bool((edge > _UNDERSAMPLED * folded[..., 0, 0].abs()).any()):
+    # Relative to the flux, along the edge of the frequencies that the pixels can hold.
+    edge = torch.maximum(folded[..., size // 2, :].abs().amax(-1), folded[..., -1].abs().amax(-1))
+    edge = edge / folded[..., 0, 0].abs()
+    bands = torch.nonzero((edge > _UNDERSAMPLED).reshape(-1, edge.shape[-1]).any(0))[:, 0]
+    if not len(bands):
         return single
+    folded_bands = folded[..., bands, :, :]
     corners = [(y, x) for y in (False, True) for x in (False, True)]
-    flat = folded.detach().reshape(-1, *folded.shape[-2:]).cpu().numpy()
-    shares = np.stack([_shares(one, [single.frequencies(y, x, psf) for y, x in corners]) for one in flat])
-    shares = torch.as_tensor(shares, dtype=psf.dtype, device=psf.device).movedim(1, 0)
-    return PSFTransform(
-        size,
-        tuple(
-            (y, x, folded * share.reshape(folded.shape))
-            for (y, x), share in zip(corners, shares, strict=True)
-        ),
-    )
+    frequencies = [single.frequencies(y, x, psf) for y, x in corners]
+    flat = folded_bands.detach().reshape(-1, *folded.shape[-2:]).cpu().numpy()
+    shares = np.stack([_shares(one, frequencies) for one in flat], axis=1)
+    shares = torch.as_tensor(shares, dtype=psf.dtype, device=psf.device)
+    parts = [folded_bands * share.reshape(folded_bands.shape) for share in shares]
+    central = folded.clone()
+    central[..., bands, :, :] = parts[0]
+    others = ((y, x, bands, part) for (y, x), part in zip(corners[1:], parts[1:], strict=True))
+    return PSFTransform(size, ((False, False, None, central), *others))
 
 
 def _shares(folded, frequencies):

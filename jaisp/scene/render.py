@@ -103,8 +103,8 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
         psf = psf_transform(psf, size)
     single = len(psf.aliases) == 1
     real_at_nyquist = single and size % 2 == 0
-    total = 0
-    for along_y, along_x, values in psf.aliases:
+    total = None
+    for along_y, along_x, bands, values in psf.aliases:
         ky, kx = psf.frequencies(along_y, along_x, x)
         source = _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, ky, kx, pixel_scale, parameters)
         # The origin of the transform is the corner; sources are placed from the middle pixel.
@@ -116,7 +116,8 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
             source[:, 1, :, -1] = 0
             source[:, 2, size // 2, :] = 0
         values = values if values.ndim == 4 else values[None]
-        total = total + values[:, :, None] * source[:, None]
+        part = values[:, :, None] * source[:, None]
+        total = part if total is None else total.index_add(1, bands, part)
     return torch.fft.irfft2(total, s=(size, size))
 
 

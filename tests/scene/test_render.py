@@ -131,6 +131,23 @@ def test_well_sampled_psf_has_no_aliases():
     assert len(psf_transform(psf, 64, dealias=True).aliases) == 1
 
 
+def test_only_undersampled_bands_have_aliases():
+    psf = torch.stack([_psf_image(PSFS[name][0], 0.1, 31) for name in ("near infrared", "visible")])
+    parameters = _parameters(np.random.default_rng(9), 3)
+    transform = psf_transform(psf, 48, dealias=True)
+    assert [None if bands is None else bands.tolist() for _, _, bands, _ in transform.aliases] == [
+        None,
+        [1],
+        [1],
+        [1],
+    ]
+    both = render_stamps(transform, *parameters, size=48, pixel_scale=0.1)
+    alone = render_stamps(psf_transform(psf[1:], 48, dealias=True), *parameters, size=48, pixel_scale=0.1)
+    plain = render_stamps(psf[:1], *parameters, size=48, pixel_scale=0.1)
+    torch.testing.assert_close(both[:, 1:], alone)
+    torch.testing.assert_close(both[:, :1], plain, atol=2e-5, rtol=0)
+
+
 def test_point_source_on_the_pixel_centre_is_the_psf():
     psf = _psf_image(PSFS["visible"][0], 0.1, 21)
     zero = torch.zeros(1, dtype=torch.float64)
@@ -145,9 +162,9 @@ def test_large_psf_is_cut():
     torch.testing.assert_close(stamp[1:, 1:], psf[0, 15:46, 15:46])
 
 
-@pytest.mark.parametrize("shape", [(1, 20, 20), (1, 21, 19)])
+@pytest.mark.parametrize("shape", [(1, 20, 20), (1, 21, 19), (21, 21)])
 def test_psf_must_be_odd_and_square(shape):
-    with pytest.raises(ImageError, match="odd square"):
+    with pytest.raises(ImageError, match="odd k"):
         psf_transform(torch.ones(shape), 32)
 
 
