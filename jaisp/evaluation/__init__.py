@@ -13,7 +13,7 @@ from jaisp.evaluation.matching import FieldMatch, match_field, match_one_to_one
 from jaisp.evaluation.measurement import Residuals, flux_residuals, position_residuals
 from jaisp.evaluation.peers import SEPEuclid, SEPJoined, SEPRubin, SEPStack, sep_peers
 from jaisp.evaluation.report import Comparison, compare, markdown_table, plot_curves
-from jaisp.evaluation.tuning import Field, Tuning, evaluate, tune
+from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, tune
 
 __all__ = [
     "Calibration",
@@ -36,6 +36,7 @@ __all__ = [
     "evaluate",
     "flux_residuals",
     "markdown_table",
+    "match_catalog",
     "match_field",
     "match_one_to_one",
     "plot_curves",

@@ -3,9 +3,10 @@
 
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 _NODE_STEP = 16
+_FILL_SIGMA = 1.5  # pixels
 
 
 def detection_grid(rubin=None, euclid=None):
@@ -47,3 +48,22 @@ def resample(image, places, *, order=3):
 def resample_valid(valid, places):
     """Whether the nearest pixel of a bool map is True; False outside."""
     return map_coordinates(valid.astype(np.uint8), places, order=0, mode="constant").astype(bool)
+
+
+def filled(image, band):
+    """
+    Sky-subtracted data and inverse variance of a band, bad pixels filled from good ones near them.
+
+    Every survey's pipeline interpolates over its bad columns and cosmic rays; a finder that takes them for
+    holes sees sources along their edges. Places far from any good pixel keep weight 0.
+    """
+    bad = image.mask[band]
+    data, weight = image.sky_subtracted(band), 1 / image.source_variance(band)
+    if not bad.any():
+        return data, weight
+    share = gaussian_filter((~bad).astype(np.float32), _FILL_SIGMA, mode="constant", truncate=3)
+    near = bad & (share > 0.02)
+    data, weight = data.copy(), weight.copy()
+    for plane in (data, weight):
+        plane[near] = (gaussian_filter(plane, _FILL_SIGMA, mode="constant", truncate=3) / share)[near]
+    return data, weight

@@ -8,7 +8,7 @@ from scipy.ndimage import map_coordinates, maximum_filter
 from scipy.signal import oaconvolve
 from scipy.spatial import cKDTree
 
-from jaisp.evaluation._grids import detection_grid, pixel_map, resample, resample_valid
+from jaisp.evaluation._grids import detection_grid, filled, pixel_map, resample, resample_valid
 from jaisp.evaluation._peer import Peer, detections
 from jaisp.evaluation.peers import join_detections
 
@@ -44,6 +44,7 @@ class MatchedFilter(Peer):
       that are farther than 0.4 arcsec from them.
     - ``window``: side in pixels of the square in which a peak must be the largest.
     - ``dip``: how far, in sigma, the map must fall on the way from a peak to each brighter one nearby.
+    - ``prominence``: the same, as a fraction of the peak.
     - ``contrast``: least ratio of a peak to the brighter ones within 3 arcsec.
     """
 
@@ -52,8 +53,9 @@ class MatchedFilter(Peer):
         "rule": ("flat", "templates", "chi"),
         "peaks": ("joint", "joined"),
         "window": (3, 5, 7),
-        "dip": (0.0, 0.5, 1.0, 2.0),
-        "contrast": (0.0, 0.01, 0.03, 0.1),
+        "dip": (0.0, 1.0, 2.0),
+        "prominence": (0.0, 0.05, 0.15),
+        "contrast": (0.0, 0.03, 0.1),
     }
     radius = 0.4
     """Peaks of the two surveys closer than this, in arcsec, are one source."""
@@ -86,7 +88,8 @@ class MatchedFilter(Peer):
 
     def _peaks(self, prepared, surveys, settings):
         x, y, snr, dip, ratio = prepared.peaks(tuple(surveys), settings["rule"], settings["window"])
-        keep = (dip >= settings["dip"]) & (ratio >= settings["contrast"])
+        least = np.maximum(settings["dip"], settings["prominence"] * snr)
+        keep = (dip >= least) & (ratio >= settings["contrast"])
         return detections(prepared.wcs, x[keep], y[keep], snr[keep])
 
 
@@ -114,9 +117,9 @@ def _band_map(image, band, places):
 
     The first is (psf * d/v) / sqrt(psf^2 * 1/v), the second the denominator.
     """
-    weight = 1 / image.source_variance(band)
+    data, weight = filled(image, band)
     psf = image.psf[band][::-1, ::-1]  # correlation, not convolution
-    signal = oaconvolve(image.sky_subtracted(band) * weight, psf, mode="same")
+    signal = oaconvolve(data * weight, psf, mode="same")
     information = np.maximum(oaconvolve(weight, psf**2, mode="same"), 0)
     # Where bad pixels take most of the PSF, what is left is the edge of something else.
     valid = (weight > 0) & (information > 0.25 * np.median(information[weight > 0]))

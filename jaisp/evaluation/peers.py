@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.spatial import cKDTree
 
-from jaisp.evaluation._grids import detection_grid, pixel_map, resample, resample_valid
+from jaisp.evaluation._grids import detection_grid, filled, pixel_map, resample, resample_valid
 from jaisp.evaluation._peer import Peer, detections
 from jaisp.exceptions import BandError, MissingDependencyError
 
@@ -35,7 +35,7 @@ class _SEPPeer(Peer):
     grid: ClassVar[dict] = {
         "threshold": (1.5, 2.0, 3.0, 4.0),
         "kernel": ("default", "none", "psf", "gaussian"),
-        "deblend_cont": (0.005, 0.001, 0.0001),
+        "deblend_cont": (0.005, 0.02, 0.001, 0.0001),
         "deblend_nthresh": (32, 64),
         "ranking": ("isophotal", "aperture", "peak"),
     }
@@ -54,7 +54,7 @@ class SEPEuclid(_SEPPeer):
         """Signal-to-noise image of the first Euclid band."""
         _need(euclid, self.name, "euclid")
         band = euclid.bands[0]
-        return _Prepared(_stack([_weighted(euclid, band)]), euclid.wcs, euclid.psf[band], euclid.pixel_scale)
+        return _Prepared(_stack([filled(euclid, band)]), euclid.wcs, euclid.psf[band], euclid.pixel_scale)
 
 
 class SEPRubin(_SEPPeer):
@@ -66,7 +66,7 @@ class SEPRubin(_SEPPeer):
         """Signal-to-noise image of the stack."""
         _need(rubin, self.name, "rubin")
         bands = _stack_bands(rubin)
-        pieces = [_weighted(rubin, band) for band in bands]
+        pieces = [filled(rubin, band) for band in bands]
         return _Prepared(_stack(pieces), rubin.wcs, rubin.psf[bands[-1]], rubin.pixel_scale)
 
 
@@ -83,13 +83,13 @@ class SEPStack(_SEPPeer):
         places = pixel_map(rubin.wcs, wcs, shape)
         pieces = []
         for band in _stack_bands(rubin):
-            data, weight = _weighted(rubin, band)
+            data, weight = filled(rubin, band)
             valid = resample_valid(weight > 0, places)
             # A quarter of a Rubin pixel holds a fourth of its flux and of its variance.
             pieces.append((resample(data / 4, places) * valid, resample(4 * weight, places, order=1) * valid))
         psf = rubin.psf[_stack_bands(rubin)[-1]]
         if euclid is not None:
-            pieces.append(_weighted(euclid, euclid.bands[0]))
+            pieces.append(filled(euclid, euclid.bands[0]))
             psf = euclid.psf[euclid.bands[0]]
         scale = euclid.pixel_scale if euclid is not None else rubin.pixel_scale / 2
         return _Prepared(_stack(pieces), wcs, psf, scale)
@@ -229,11 +229,6 @@ def _need(image, name, survey):
 def _stack_bands(rubin):
     """The bands of griz that there are, else all."""
     return [band for band in rubin.bands if band in _STACK_BANDS] or list(rubin.bands)
-
-
-def _weighted(image, band):
-    """Sky-subtracted data and inverse variance of one band."""
-    return image.sky_subtracted(band), 1 / image.source_variance(band)
 
 
 def _stack(pieces):

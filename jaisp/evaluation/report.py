@@ -1,15 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Finders side by side on the same fields: a table, Markdown, and purity-completeness curves."""
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable
 
 from jaisp.evaluation.detection import DetectionScore
-from jaisp.evaluation.matching import match_field
-from jaisp.evaluation.tuning import evaluate, tune
+from jaisp.evaluation.tuning import evaluate, match_catalog, tune
 from jaisp.exceptions import MissingDependencyError
 
 __all__ = ["Comparison", "compare", "markdown_table", "plot_curves"]
@@ -28,12 +28,13 @@ class Comparison:
     settings : dict of str to dict of str to dict
         Settings chosen, likewise; empty for finders that were not tuned.
     catalogs : dict of str to list
-        Tables of the finders that were not tuned, one for each test field, in the order of the fields.
+        Tables of the finders that were not tuned, one for each test field, cut to the part that is scored: in
+        the order of ``scores[name][...].fields``.
     """
 
     scores: dict
-    settings: dict = field(default_factory=dict)
-    catalogs: dict = field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
+    catalogs: dict = dataclasses.field(default_factory=dict)
 
     def to_table(self, *, bootstrap=100, rng=0):
         """
@@ -86,7 +87,7 @@ def compare(finders, peers, validation, test, **options):
         Fields; each is gone through once for each finder, so generators will not do. Loading fields in
         ``__iter__`` keeps memory small.
     **options
-        As in `~jaisp.evaluation.match_field`.
+        As in `~jaisp.evaluation.match_catalog`.
 
     Returns
     -------
@@ -96,10 +97,10 @@ def compare(finders, peers, validation, test, **options):
     result = Comparison({})
     for name, finder in finders.items():
         matches, result.catalogs[name] = [], []
-        for rubin, euclid, truth in test:
-            catalog = finder(rubin, euclid)
+        for field in test:
+            catalog, match = match_catalog(finder(field.rubin, field.euclid), field, **options)
             result.catalogs[name].append(catalog)
-            matches.append(match_field(catalog["sky_centroid"], catalog["activity"], truth, **options))
+            matches.append(match)
         result.scores[name] = dict.fromkeys(statistics, DetectionScore(matches))
     for peer in peers:
         tuning = tune(peer, validation, **options)

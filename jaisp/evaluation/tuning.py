@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from astropy import units as u
 from astropy.table import QTable
 
 from jaisp.evaluation.detection import DetectionScore
@@ -11,7 +12,7 @@ from jaisp.evaluation.matching import match_field
 from jaisp.exceptions import ConfigError, suggest
 from jaisp.image import SurveyImage
 
-__all__ = ["STATISTICS", "Field", "Tuning", "evaluate", "tune"]
+__all__ = ["STATISTICS", "Field", "Tuning", "evaluate", "match_catalog", "tune"]
 
 STATISTICS = {
     "best_f1": lambda score: score.best_f1,
@@ -69,7 +70,7 @@ def tune(peer, fields, **options):
     fields : iterable of `Field`
         Validation fields; each is read once.
     **options
-        As in `~jaisp.evaluation.match_field`.
+        As in `match_catalog`.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def evaluate(peer, fields, settings, **options):
     settings : list of dict
         Settings to score.
     **options
-        As in `~jaisp.evaluation.match_field`.
+        As in `match_catalog`.
 
     Returns
     -------
@@ -100,9 +101,51 @@ def evaluate(peer, fields, settings, **options):
         In the order of ``settings``.
     """
     matches = [[] for _ in settings]
-    for rubin, euclid, truth in fields:
-        prepared = peer.prepare(rubin, euclid)
+    for field in fields:
+        prepared = peer.prepare(field.rubin, field.euclid)
         for place, choice in enumerate(settings):
             found = peer.detect(prepared, **choice)
-            matches[place].append(match_field(found["sky_centroid"], found["snr"], truth, **options))
+            matches[place].append(match_catalog(found, field, ranking="snr", **options)[1])
     return [DetectionScore(group) for group in matches]
+
+
+def match_catalog(catalog, field, *, ranking="activity", margin=1.0 * u.arcsec, **options):
+    """
+    Match a catalogue to the truth of its field, inside the image that sets the frame.
+
+    That image is Euclid's, or Rubin's if there is no other. Rows outside it, or closer to its edge than the
+    margin, are dropped, so that a finder gains or loses nothing by looking farther; a source there is not
+    asked for, but a row inside may match it.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+        Needs ``sky_centroid`` and the column of ``ranking``.
+    field : `Field`
+        The field.
+    ranking : str
+        Column by which rows are ranked.
+    margin : `~astropy.units.Quantity`
+        Width of the edge left out.
+    **options
+        As in `~jaisp.evaluation.match_field`.
+
+    Returns
+    -------
+    catalog : `~astropy.table.QTable`
+        The rows that were kept.
+    match : `~jaisp.evaluation.FieldMatch`
+        Their match.
+    """
+    image = field.rubin if field.euclid is None else field.euclid
+    catalog = catalog[_inside(image, catalog["sky_centroid"], margin)]
+    inside = _inside(image, field.truth["sky_centroid"], margin)
+    match = match_field(catalog["sky_centroid"], catalog[ranking], field.truth, inside=inside, **options)
+    return catalog, match
+
+
+def _inside(image, positions, margin):
+    """Whether positions are on an image, away from its edge by the margin."""
+    edge = margin.to_value(u.arcsec) / image.pixel_scale - 0.5
+    (x, y), (ny, nx) = image.wcs.world_to_pixel(positions), image.shape
+    return (x > edge) & (x < nx - 1 - edge) & (y > edge) & (y < ny - 1 - edge)

@@ -16,6 +16,7 @@ from jaisp.evaluation import (
     compare,
     evaluate,
     markdown_table,
+    match_catalog,
     match_field,
     plot_curves,
     sep_peers,
@@ -153,7 +154,7 @@ def test_tuning_picks_the_settings_with_the_best_figure(bright):
     peer = SEPEuclid()
     peer.grid = peer.grid | {"threshold": (40.0, 3.0), "kernel": ("default",), "deblend_nthresh": (32,)}
     tuning = tune(peer, [bright])
-    assert len(tuning.settings) == len(tuning.scores) == 2 * 3 * 3
+    assert len(tuning.settings) == len(tuning.scores) == 2 * 4 * 3
     best = tuning.best("best_f1")
     assert best["threshold"] == 3
     assert evaluate(peer, [bright], [best])[0].best_f1 == max(score.best_f1 for score in tuning.scores)
@@ -180,11 +181,29 @@ def test_comparison_makes_a_table_and_a_figure(bright, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
+def test_the_edge_is_not_scored(bright):
+    x = np.array([10.0, 5.0, -3.0, 100.0])  # one inside, at the edge, and outside
+    catalog = QTable(
+        {"sky_centroid": bright.euclid.wcs.pixel_to_world(x, 40 + 0 * x), "activity": np.ones(4)}
+    )
+    truth = QTable({"sky_centroid": catalog["sky_centroid"], "snr": np.full(4, 50.0)})
+    kept, match = match_catalog(catalog, Field(None, bright.euclid, truth), margin=0.8 * u.arcsec)
+    assert len(kept) == 2
+    assert list(match.outcome) == [1, 1]
+    assert list(match.wanted) == [True, False, False, True]
+    # a row inside may match a source outside, and is then neither true nor false
+    near = QTable({"sky_centroid": bright.euclid.wcs.pixel_to_world([8.5], [40.0]), "activity": [1.0]})
+    truth["sky_centroid"] = bright.euclid.wcs.pixel_to_world(x + [100, 2, 0, 0], 40 + 0 * x)
+    assert list(match_catalog(near, Field(None, bright.euclid, truth), margin=0.8 * u.arcsec)[1].outcome) == [
+        -1
+    ]
+
+
 def test_peers_at_hand():
     assert [type(peer) for peer in sep_peers()] == [SEPEuclid, SEPStack, SEPJoined]
     assert [type(peer) for peer in sep_peers(euclid=False)] == [SEPRubin, SEPStack]
     assert [type(peer) for peer in sep_peers(rubin=False)] == [SEPEuclid]
-    assert "288 settings" in repr(MatchedFilter())
+    assert "486 settings" in repr(MatchedFilter())
 
 
 def test_mistakes_are_named(bright, monkeypatch):
