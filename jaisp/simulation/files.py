@@ -150,15 +150,18 @@ def _mer_header(wcs):
 
 
 def _write_mer(folder, name, data, rms, flag, psf, header):
-    """Four files of one band by the MER naming; PSF stamps lie on an image as large as the mosaic."""
+    """Four files of one band by the MER naming; PSF stamps lie on an image of their own."""
     tail = "20250101T000000.000000Z_00.00.fits"
     tile = "TILE100000001"
     _write([fits.PrimaryHDU(rms, header)], folder / f"EUC_MER_MOSAIC-{name}-RMS_{tile}-51A1A2_{tail}")
     _write([fits.PrimaryHDU(flag, header)], folder / f"EUC_MER_MOSAIC-{name}-FLAG_{tile}-51A1A3_{tail}")
-    grid = np.zeros(data.shape, np.float32)
+    # Never so small that it could be taken for a single PSF.
+    grid = np.zeros(np.maximum(data.shape, 600), np.float32)
     half = len(psf) // 2
     places = [
-        (y, x) for y in range(half, data.shape[0] - half, 150) for x in range(half, data.shape[1] - half, 150)
+        (y, x)
+        for y in range(2 * half, grid.shape[0] - 2 * half, 150)
+        for x in range(2 * half, grid.shape[1] - 2 * half, 150)
     ]
     for y, x in places:
         grid[y - half : y + half + 1, x - half : x + half + 1] = psf

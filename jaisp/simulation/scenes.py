@@ -366,7 +366,7 @@ def make_scenes(n, config=None, *, seed=0, workers=1, progress=None):
     workers : int, optional
         Number of processes.
     progress : callable, optional
-        Called with the number of scenes done so far after each.
+        Called with the number of scenes done and to do after each.
 
     Returns
     -------
@@ -380,7 +380,7 @@ def make_scenes(n, config=None, *, seed=0, workers=1, progress=None):
         for scene in iterator:
             scenes.append(scene)
             if progress is not None:
-                progress(len(scenes))
+                progress(len(scenes), n)
 
     if workers <= 1:
         collect(map(_scene_of, tasks))
