@@ -38,7 +38,7 @@ _CHANNELS = {
 _NEUTRAL_SLOPE = 1.2  # a source of flux density like wavelength**1.2, a mean galaxy, looks white
 _COLOUR_BLUR = 1.5  # pixels
 _FILL = 2.0  # pixels from which masked ones are filled
-_FAINTEST_WHITE = 60.0  # S/N of a pixel; an image of faint sources only is not stretched further
+_WHITE = 60.0, 300.0  # S/N of the pixels that are white, at the least and at the most
 _MAX_PANEL = 1600  # pixels of a picture's side; larger images are averaged down
 _MANY_OBJECTS = 400  # above it, thinner ellipses
 
@@ -123,7 +123,7 @@ def composite(planes, noises, *, stretch, saturation):
     """Return the picture (ny, nx, 3) of three channels (3, ny, nx), blue first, with their noise (3,)."""
     weights = noises**-2.0
     grey = np.tensordot(weights, planes, 1) / np.sqrt(weights.sum())  # in units of its own noise
-    white = max(np.percentile(grey, 99.8), _FAINTEST_WHITE)
+    white = np.clip(np.percentile(grey, 99.8), *_WHITE)
     level = np.arcsinh(np.clip(grey + 1, 0, None) / stretch) / np.arcsinh(white / stretch)
     smooth = np.array([gaussian_filter(plane, _COLOUR_BLUR) for plane in planes]).clip(0)
     floor = 2 * noises.max()

@@ -54,12 +54,12 @@ def check_file(path, *, inputs=(), suffixes=None):
 
 def check_folder(path):
     """
-    Make an output folder, or refuse it, before the work that fills it.
+    Refuse an output folder that could not be made or filled, before the work that fills it.
 
     Parameters
     ----------
     path : `~pathlib.Path`
-        The folder; it is made if only its last part is missing.
+        The folder; its last part may be missing.
 
     Raises
     ------
@@ -68,10 +68,7 @@ def check_folder(path):
     """
     if path.exists() and not path.is_dir():
         raise FileError(f"cannot write into {str(path)!r}: it is a file; give the name of a folder")
-    if not path.exists():
-        _check_writable(path.absolute().parent, path)
-        path.mkdir(exist_ok=True)
-    _check_writable(path, path)
+    _check_writable(path if path.exists() else path.absolute().parent, path)
 
 
 def _check_writable(folder, path):

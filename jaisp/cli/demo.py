@@ -46,6 +46,7 @@ def run(args):
         truth = QTable.read(folder / "truth.fits")
     with progress_bar("tiles", unit="tile") as progress:
         table = model.catalog(rubin, euclid, progress=progress)
+    args.output.mkdir(exist_ok=True)
     for name in ("catalog.fits", "catalog.ecsv"):
         write_catalog(table, args.output / name)
         print(args.output / name)

@@ -23,14 +23,42 @@ def add_parser(commands):
         "--n-tiles", type=count, default=1, metavar="N", help="number of fields (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the draw (%(default)s)")
+    parser.add_argument(
+        "--size", type=float, default=0.64, metavar="ARCMIN", help="side of a field in arcmin (%(default)s)"
+    )
+    parser.add_argument(
+        "--depth", default="ten_year", help="Rubin's depth: one_year, ten_year, dp1 or deep (%(default)s)"
+    )
+    parser.add_argument("--psf", default="kolmogorov", help="PSFs: kolmogorov, airy or moffat (%(default)s)")
+    parser.add_argument(
+        "--galaxies", default="sersic", help="profiles of galaxies: sersic or knots (%(default)s)"
+    )
+    parser.add_argument(
+        "--rotation", type=float, metavar="DEG", help="angle of Rubin against Euclid (drawn for each field)"
+    )
+    parser.add_argument(
+        "--layout", default="single", help="of Euclid's files: single, mer or cutout (%(default)s)"
+    )
     return parser
 
 
 def run(args):
     """Run the command."""
+    check_folder(args.output)
+
     from jaisp.simulation import simulate
 
-    check_folder(args.output)
+    options = {name: getattr(args, name) for name in ("depth", "psf", "galaxies", "layout")}
+    if args.rotation is not None:
+        options["rotation"] = args.rotation
     with progress_bar("fields", unit="field") as progress:
-        simulate(args.output, n_tiles=args.n_tiles, seed=args.seed, progress=progress)
-    print(f"{args.output}: {args.n_tiles} fields, seed {args.seed}")
+        folders = simulate(
+            args.output,
+            n_tiles=args.n_tiles,
+            seed=args.seed,
+            size_arcmin=args.size,
+            progress=progress,
+            **options,
+        )
+    for folder in folders:
+        print(folder)

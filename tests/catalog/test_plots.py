@@ -107,13 +107,20 @@ class TestRGB:
         one_band_twice = plots.rgb(image, (("g", "r"), "r", "z"))
         assert one_band_twice.shape == (60, 60, 3)
 
-    def test_masked_pixels_are_empty(self):
+    def test_masked_pixels_are_filled_from_good_ones(self):
+        image = make_image(EUCLID, {"VIS": 60, "Y": 60, "H": 60})
+        expected = plots.rgb(image)
+        image.data["VIS"][58:61, 59] = 1e5
+        image.mask["VIS"][58:61, 59] = True
+        np.testing.assert_allclose(plots.rgb(image)[55:65, 55:65], expected[55:65, 55:65], atol=0.25)
+
+    def test_large_holes_are_dark(self):
         data = np.full((64, 64), 1e5) + np.random.default_rng(0).normal(size=(64, 64))
         data[20:, :] = np.random.default_rng(0).normal(size=(44, 64))
         mask = np.zeros((64, 64), bool)
         mask[:20] = True
         image = SurveyImage({"VIS": data}, tan_wcs(0.1, 64), survey=EUCLID, mask={"VIS": mask})
-        assert plots.rgb(image)[:20].max() < 0.3
+        assert plots.rgb(image)[:14].max() < 0.3
 
     def test_large_images_are_averaged_down(self, monkeypatch):
         monkeypatch.setattr(plots.drawing, "_MAX_PANEL", 50)

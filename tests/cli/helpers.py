@@ -53,7 +53,7 @@ def write_rubin(path, band, **changes):
     image = fits.ImageHDU(parts["image"], parts["header"], name="IMAGE")
     image.header["BUNIT"] = parts["unit"]
     mask = fits.ImageHDU(parts["mask"], parts["header"], name="MASK")
-    mask.header["MP_BAD"], mask.header["MP_NO_DATA"] = 0, 8
+    mask.header["MP_BAD"], mask.header["HIERARCH MP_NO_DATA"] = 0, 8
     hdus = [primary, image, mask, fits.ImageHDU(parts["variance"], parts["header"], name="VARIANCE")]
     fits.HDUList([*hdus, fits.ImageHDU(parts["psf"], name="PSF")]).writeto(path)
     return str(path)

@@ -151,9 +151,9 @@ class TestOutputs:
             check_file(tmp_path / "a.png")
 
     def test_check_folder(self, tmp_path):
+        check_folder(tmp_path)
         check_folder(tmp_path / "new")
-        check_folder(tmp_path / "new")
-        assert (tmp_path / "new").is_dir()
+        assert not list(tmp_path.iterdir())
         (tmp_path / "file").touch()
         with pytest.raises(FileError, match="it is a file; give the name of a folder"):
             check_folder(tmp_path / "file")
