@@ -3,7 +3,7 @@
 
 import numpy as np
 from astropy import units as u
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from jaisp.exceptions import BandError, ConfigError
 from jaisp.surveys import column_prefix
@@ -40,6 +40,8 @@ _COLOUR_BLUR = 1.5  # pixels
 _FILL = 2.0  # pixels from which masked ones are filled
 _WHITE = 60.0, 300.0  # S/N of the pixels that are white, at the least and at the most
 _MAX_PANEL = 1600  # pixels of a picture's side; larger images are averaged down
+_HOLE = 10  # pixels; an object in a hole of this half width, as of a saturated star, is still on the image
+_KEYS = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500])  # mas
 _MANY_OBJECTS = 400  # above it, thinner ellipses
 
 
@@ -199,9 +201,10 @@ def activity_colours():
 
 
 def draw_objects(panel, table, image, shrink, colours, *, label):
-    """Draw an ellipse for each object, as wide as the survey's sharpest PSF shows it."""
+    """Draw an ellipse for each object on the image, as wide as the survey's sharpest PSF shows it."""
     from matplotlib.collections import EllipseCollection
 
+    table = table[_covered(table, image)]
     x, y = ((pixel + 0.5) / shrink - 0.5 for pixel in image.wcs.world_to_pixel(table["sky_centroid"]))
     blur = min(image.survey.band(name).psf_fwhm for name in image.bands) / 2
     major, minor = (
@@ -229,6 +232,16 @@ def draw_objects(panel, table, image, shrink, colours, *, label):
         for number, x0, y0, radius in zip(table["id"], x, y, major, strict=True):
             at = x0 + 0.75 * radius, y0 + 0.75 * radius
             panel.text(*at, str(number), color=_LABEL, fontsize=6.5, clip_on=True)
+
+
+def _covered(table, image):
+    """Rows at which some band of the image has pixels, or has them all around."""
+    x, y = (np.round(pixel).astype(int) for pixel in image.wcs.world_to_pixel(table["sky_centroid"]))
+    ny, nx = image.shape
+    good = ~np.logical_and.reduce([image.mask[band] for band in image.bands])
+    near = maximum_filter(good, size=2 * _HOLE + 1)
+    inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
+    return inside & near[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)]
 
 
 def draw_cutout(panel, image, band, row, half):
@@ -289,10 +302,13 @@ def draw_residuals(panel, east, north, similarity, scale):
 
 def draw_arrows(panel, east, north, position):
     """Draw Euclid-minus-Rubin positions as arrows on the sky."""
+    length = np.hypot(east, north)
+    key = _KEYS[np.argmin(np.abs(np.log(_KEYS / max(np.median(length), 1e-3))))]
+    scale = 12 * max(np.percentile(length, 90), 1e-3)
     arrows = panel.quiver(
-        *position, -east, north, color=BLUE, width=0.004, scale_units="width", scale=800, angles="uv"
+        *position, -east, north, color=BLUE, width=0.004, scale_units="width", scale=scale, angles="uv"
     )
-    panel.quiverkey(arrows, 0.86, 1.04, 50, "50 mas", labelpos="W")
+    panel.quiverkey(arrows, 0.86, 1.04, key, f"{key} mas", labelpos="W")
     panel.set(aspect="equal", xlabel="east (arcsec)", ylabel="north (arcsec)")
     panel.set_title("on the sky", loc="left")
     panel.invert_xaxis()

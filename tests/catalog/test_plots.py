@@ -165,6 +165,15 @@ class TestCatalog:
         assert len(figure.axes) == 2  # one survey and the colour bar
         assert {text.get_text() for text in figure.axes[0].texts} <= {"N", "E", "2″"}
 
+    def test_objects_off_the_image_are_not_drawn(self, table, pair):
+        table["sky_centroid"] = SkyCoord([53.0, 53.0, 53.1], [-28.0, -28.0 + 4 / 3600, -28.0], unit="deg")
+        image = pair.euclid.select(["VIS"])
+        image.mask["VIS"] = image.mask["VIS"].copy()
+        image.mask["VIS"][80:] = True
+        solid, dotted = plots.plot_catalog(table, (None, image)).axes[0].collections
+        assert len(solid.get_offsets()) == 1
+        assert len(dotted.get_offsets()) == 0
+
     def test_empty_catalogue(self, table, pair):
         plots.plot_catalog(table[:0], pair).canvas.draw()
 
