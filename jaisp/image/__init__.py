@@ -3,13 +3,15 @@
 
 from jaisp.image.background import estimate_background
 from jaisp.image.noise import Noise, measure_noise, measure_variance
-from jaisp.image.psf import estimate_psf, moffat_psf, normalize_psf, psf_fwhm, resize_psf, survey_psf
+from jaisp.image.psf import centre_psf, moffat_psf, normalize_psf, psf_fwhm, resize_psf, survey_psf
+from jaisp.image.stars import estimate_psf
 from jaisp.image.survey_image import Finding, SurveyImage
 
 __all__ = [
     "Finding",
     "Noise",
     "SurveyImage",
+    "centre_psf",
     "estimate_background",
     "estimate_psf",
     "measure_noise",

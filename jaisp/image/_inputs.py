@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """One parser for every kind of image that a user may bring: arrays, Quantity, NDData, HDUs."""
 
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -24,17 +25,21 @@ __all__ = [
 ]
 
 NJY = u.nJy
+AB_ZERO_POINT = 31.4  # of 1 nJy
+_IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 _UNIT_HELP = "allowed: flux density per pixel that converts to nJy (nJy, uJy, Jy, AB, ...)"
 
 
 @dataclass
 class BandInput:
-    """What one band's input held, in nJy, before anything was mended."""
+    """What one band's input held, in nJy, before anything was mended; ``factor`` made it so."""
 
     data: np.ndarray
+    factor: float
     variance: np.ndarray | None = None
     mask: np.ndarray | None = None
     wcs: WCS | None = None
+    psf: np.ndarray | None = None
 
 
 def native(array, dtype=None):
@@ -75,9 +80,9 @@ def celestial_wcs(wcs, where="image"):
     if wcs is None:
         raise WCSError(f"{where}: no WCS; give wcs=astropy.wcs.WCS(header) with celestial axes (RA, Dec)")
     if isinstance(wcs, fits.Header):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(wcs)
+        wcs = header_wcs(wcs, where)
+        if wcs is None:
+            raise WCSError(f"{where}: no celestial WCS in the header; it needs CTYPE1, CTYPE2 like RA---TAN")
     if not isinstance(wcs, WCS):
         raise WCSError(f"{where}: wcs is a {type(wcs).__name__}; allowed: astropy.wcs.WCS or a FITS header")
     if not wcs.has_celestial:
@@ -88,12 +93,39 @@ def celestial_wcs(wcs, where="image"):
     return wcs.celestial
 
 
-def _header_wcs(header):
-    """WCS of a header if it has a celestial one, else None."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(header)
+def header_wcs(header, where):
+    """
+    Celestial WCS of a FITS header, None if it has none.
+
+    Where a header has both CD and PC cards (as MER cutouts have), CD is what counts.
+    """
+    if "CTYPE1" not in header:
+        return None
+    cards = header.copy()
+    if any(re.fullmatch(r"CD\d_\d", key) for key in cards):
+        for key in [key for key in cards if re.fullmatch(r"PC\d_\d|CDELT\d|CROTA\d", key)]:
+            del cards[key]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            wcs = WCS(cards)
+    except Exception as error:
+        # wcslib raises many kinds of errors for headers that cannot be right.
+        reason = " ".join(str(error).split())[:100]
+        raise WCSError(f"{where}: the WCS of its header cannot be read ({reason})") from None
     return wcs.celestial if wcs.has_celestial else None
+
+
+def _header_factor(header, where):
+    """Factor to nJy that a header states, None if it states none."""
+    if header.get("BUNIT"):
+        return to_njy(header["BUNIT"], where)
+    if isinstance(header.get("FLUXMAG0"), (int, float)) and header["FLUXMAG0"] > 0:
+        return 10 ** (0.4 * AB_ZERO_POINT) / header["FLUXMAG0"]
+    if isinstance(header.get("MAGZERO"), (int, float)):
+        return 10 ** (0.4 * (AB_ZERO_POINT - header["MAGZERO"]))
+    return None
 
 
 def parse_image(value, where, *, unit=None):
@@ -113,34 +145,31 @@ def parse_image(value, where, *, unit=None):
     -------
     BandInput
     """
-    variance = mask = wcs = None
-    stated = None
+    variance = mask = wcs = psf = stated = factor = None
     if isinstance(value, NDData):
-        stated, mask = value.unit, value.mask
+        stated, mask, psf, pixels = value.unit, value.mask, value.psf, value.data
         variance = _nddata_variance(value, where)
         if value.wcs is not None:
-            wcs = getattr(value.wcs, "low_level_wcs", value.wcs)
-            wcs = celestial_wcs(wcs, where)
-        pixels = value.data
-    elif isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+            wcs = celestial_wcs(getattr(value.wcs, "low_level_wcs", value.wcs), where)
+    elif isinstance(value, _IMAGE_HDUS):
         if value.data is None:
-            raise ImageError(
-                f"{where}: HDU {value.name or 'PRIMARY'!r} holds no image; give the HDU that has pixels"
-            )
-        stated, wcs, pixels = value.header.get("BUNIT") or None, _header_wcs(value.header), value.data
+            raise ImageError(f"{where}: HDU {value.name or 'PRIMARY'!r} holds no image; give one with pixels")
+        wcs, pixels = header_wcs(value.header, where), value.data
+        factor = _header_factor(value.header, where)
     else:
         stated = getattr(value, "unit", None)
         mask = np.array(value.mask) if hasattr(value, "mask") else None
         pixels = getattr(value, "unmasked", value)
         pixels = pixels.value if isinstance(pixels, u.Quantity) else np.ma.getdata(pixels)
-    factor = to_njy(stated if stated is not None else (unit or NJY), where)
+    if factor is None:
+        factor = to_njy(stated if stated is not None else (unit or NJY), where)
     data = real_array(pixels, where)
     data = np.array(data, dtype=np.float32) if factor == 1 else (data * factor).astype(np.float32)
     if variance is not None:
         variance = variance * factor**2
     if mask is not None:
         mask = parse_mask(mask, where, data.shape)
-    return BandInput(data, variance, mask, wcs), factor
+    return BandInput(data, factor, variance, mask, wcs, psf)
 
 
 def _nddata_variance(value, where):
@@ -164,7 +193,7 @@ def _nddata_variance(value, where):
 def parse_variance(value, where, shape, factor):
     """Return a variance image in nJy2; a bare array is in the square of the data's unit."""
     where = f"{where} variance"
-    if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+    if isinstance(value, _IMAGE_HDUS):
         value = value.data
     if isinstance(value, u.Quantity):
         try:
@@ -186,7 +215,7 @@ def parse_variance(value, where, shape, factor):
 
 def parse_mask(value, where, shape):
     """Return a boolean mask, True where bad; integer bits count as bad where not zero."""
-    if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+    if isinstance(value, _IMAGE_HDUS):
         value = value.data
     array = np.asarray(value)
     if array.ndim == 0:
@@ -202,7 +231,7 @@ def parse_mask(value, where, shape):
 
 def parse_psf(value, where):
     """Return a PSF as a plain 2-D float array."""
-    if isinstance(value, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+    if isinstance(value, _IMAGE_HDUS):
         value = value.data
     value = getattr(value, "data", value) if isinstance(value, NDData) else value
     value = value.value if isinstance(value, u.Quantity) else value

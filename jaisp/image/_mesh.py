@@ -25,14 +25,16 @@ class Mesh:
     Parameters
     ----------
     plane : tuple of float
-        Level at the middle of the image (always 0) and slopes per pixel in y and x of a plane that was taken out first.
+        Level at the middle of the image (always 0) and slopes per pixel in y and x of a plane that was
+        taken out first.
     level, level_err, sd, sd_err : 2-D array
-        Mode above the plane and pixel standard deviation of the sky in each cell and their errors, NaN where the cell
-        has no sky.
+        Mode above the plane and pixel standard deviation of the sky in each cell and their errors, NaN
+        where the cell has no sky.
     shape : tuple
         Shape of the image.
     whole : dict
-        ``level``, ``level_err``, ``sd`` and ``source_level`` (the level at which a source is one sigma) of the image.
+        ``level``, ``level_err``, ``sd`` and ``source_level`` (the level at which a source is one sigma) of
+        the image.
     """
 
     plane: tuple
@@ -44,7 +46,7 @@ class Mesh:
     whole: dict
 
     def varies(self, values, errors, centre):
-        """Part of the scatter of ``values`` about ``centre`` that ``errors`` do not explain: 0 if not significant."""
+        """Part of the scatter of ``values`` about ``centre`` that ``errors`` leave: 0 if not significant."""
         good = np.isfinite(values)
         count = np.count_nonzero(good)
         if count < 2:
@@ -59,7 +61,7 @@ class Mesh:
         return _plane_image(self.plane, self.shape, (slice(0, self.shape[0]), slice(0, self.shape[1])))
 
     def to_pixels(self, values):
-        """Interpolate cell values to the pixels (float32); cells without a value take that of their neighbours."""
+        """Interpolate cell values to the pixels; cells without a value take that of their neighbours."""
         values = _fill(values)
         if min(values.shape) >= 3:
             values = ndimage.median_filter(values, size=3, mode="nearest")
@@ -129,8 +131,8 @@ def _fit_plane(data, variance, mask, sd):
     """
     Fit a plane to the sky; its slopes are 0 unless significant.
 
-    It comes before any source is masked: on a slope, no one threshold could tell sky from sources. Pixels well above
-    the plane are left out, again and again.
+    It comes before any source is masked: on a slope, no one threshold could tell sky from sources. Pixels
+    well above the plane are left out, again and again.
     """
     shape = data.shape
     rows, columns, values = [], [], []

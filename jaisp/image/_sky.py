@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Telling sky from sources: the statistics that noise, background and PSF share."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import ndimage
 from scipy.signal import fftconvolve
@@ -97,7 +99,7 @@ def smooth_level(data, weight, sd):
 
 
 def matched_filter(data, variance, mask, kernel):
-    """Signal-to-noise ratio of a source shaped like ``kernel`` about each pixel, NaN where half of it is masked."""
+    """Signal-to-noise ratio of a source of the kernel's shape, NaN where half of it would be masked."""
     weight = np.where(mask, 0, 1 / variance).astype(float)
     flipped = np.asarray(kernel, float)[::-1, ::-1]
     total = fftconvolve(np.where(mask, 0, data) * weight, flipped, mode="same")
@@ -122,7 +124,8 @@ def source_mask(data, variance, mask, sd, *, seed=4.0, extent=1.5):
     sd : float
         Standard deviation of the PSF in pixels.
     seed, extent : float, optional
-        A source has a pixel above ``seed`` and reaches as far as ``extent`` times the noise of the smoothed image.
+        A source has a pixel above ``seed`` and reaches as far as ``extent`` times the noise of the smoothed
+        image.
 
     Returns
     -------
@@ -176,7 +179,7 @@ def windows(shape, size, *, most=None):
     for length in shape:
         count = max(1, round(length / size))
         cuts = np.linspace(0, length, count + 1).astype(int)
-        pieces = [slice(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        pieces = [slice(int(a), int(b)) for a, b in pairwise(cuts)]
         if most is not None:
             side = max(1, int(np.sqrt(most)))
             if len(pieces) > side:

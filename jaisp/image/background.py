@@ -11,7 +11,8 @@ __all__ = ["CELL", "estimate_background"]
 CELL = 12.8  # arcsec: several times the size of most galaxies, a fraction of the scale of sky residuals
 # A level below this many sigma of a source is left: it is within the light of undetected sources.
 _LEAST_LEVEL = 0.15
-# In an image of a cell or two, the halo of one galaxy passes for sky: only an obvious level or slope is taken out.
+# In an image of a cell or two, the halo of one galaxy passes for sky: only an obvious level or slope is
+# taken out.
 _LEAST_IN_SMALL = 1.0
 
 
@@ -19,9 +20,9 @@ def estimate_background(data, variance, mask, psf, *, pixel_scale):
     """
     Estimate the residual sky.
 
-    The mode of the sky is measured in cells of 12.8 arcsec, sources masked from core to wings, on the image smoothed
-    by the PSF, because what matters is the bias of a source. A level, and its variation over the image, is returned
-    only as far as it is significant.
+    The mode of the sky is measured in cells of 12.8 arcsec, sources masked from core to wings, on the image
+    smoothed by the PSF, because what matters is the bias of a source. A level, and its variation over the
+    image, is returned only as far as it is significant.
 
     Parameters
     ----------

@@ -102,8 +102,9 @@ def measure_noise(data, variance, mask, psf, *, pixel_scale, stated=True):
     Returns
     -------
     noise : Noise
-        The noise of a source is measured as the scatter, below and just above its mode, of the signal-to-noise ratio
-        of a matched filter over the sky. The filter is the PSF widened to a typical faint galaxy.
+        The noise of a source is measured as the scatter, below and just above its mode, of the
+        signal-to-noise ratio of a matched filter over the sky. The filter is the PSF widened to a typical
+        faint galaxy.
     finding : tuple of str or None
         What was found and done, where the measured noise could not be believed.
     """

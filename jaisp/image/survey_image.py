@@ -9,9 +9,11 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError, WCSError
 from jaisp.image._inputs import NJY, celestial_wcs, parse_image, parse_mask, parse_psf, parse_variance
+from jaisp.image._lazy import Lazy
 from jaisp.image.background import estimate_background
 from jaisp.image.noise import measure_noise, measure_variance
-from jaisp.image.psf import estimate_psf, normalize_psf, survey_psf
+from jaisp.image.psf import centre_psf, survey_psf
+from jaisp.image.stars import estimate_psf
 from jaisp.surveys import get_survey
 
 __all__ = ["Finding", "SurveyImage"]
@@ -20,6 +22,7 @@ __all__ = ["Finding", "SurveyImage"]
 _PIXEL_SCALES = (0.01, 2.0)
 # MER mosaics mark pixels without data by RMS = 1e16 and the value 0: both finite.
 _SENTINEL_VARIANCE = 1e20
+_ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
 
 @dataclass(frozen=True)
@@ -45,29 +48,6 @@ class Finding:
         return f"{self.band}: {self.what}; {self.done}"
 
 
-class _Lazy(Mapping):
-    """Mapping from band to a value that is made when first asked for."""
-
-    def __init__(self, bands, make, values=()):
-        self._bands, self._make, self._values = tuple(bands), make, dict(values)
-
-    def __getitem__(self, band):
-        if band not in self._values:
-            if band not in self._bands:
-                raise KeyError(band)
-            self._values[band] = self._make(band)
-        return self._values[band]
-
-    def __iter__(self):
-        return iter(self._bands)
-
-    def __len__(self):
-        return len(self._bands)
-
-    def __repr__(self):
-        return f"<{', '.join(self._bands)}>"
-
-
 class SurveyImage:
     """
     Images of one survey in one or more bands, on one celestial WCS.
@@ -75,20 +55,21 @@ class SurveyImage:
     Parameters
     ----------
     data : mapping of str to image
-        Band name to 2-D array, masked array, `~astropy.units.Quantity`, `~astropy.nddata.NDData` (or ``CCDData``) or
-        image HDU. Everything becomes nJy per pixel. All bands have the same shape and WCS.
+        Band name to 2-D array, masked array, `~astropy.units.Quantity`, `~astropy.nddata.NDData` (or
+        ``CCDData``) or image HDU. Everything becomes nJy per pixel. All bands have the same shape and WCS.
     wcs : `~astropy.wcs.WCS` or FITS header, optional
         Celestial WCS of all bands; taken from the NDData or HDU where not given.
     survey : str or `~jaisp.surveys.Survey`
         ``"rubin"`` or ``"euclid"``.
     variance : mapping of str to array, optional
-        Variance per pixel, in nJy2 or in the square of the band's own unit if it is a bare array. Measured from the sky
-        where not given. Pixels whose variance is negative, zero, not finite or a sentinel are masked.
+        Variance per pixel, in nJy2 or in the square of the band's own unit if it is a bare array. Measured
+        from the sky where not given. Pixels whose variance is negative, zero, not finite or a sentinel are
+        masked.
     mask : mapping of str to array, optional
         True (or not 0) where a pixel is bad. Pixels that are not finite are masked in any case.
     psf : mapping of str to array, optional
-        One odd-sized square PSF image per band on the pixel scale of the image; normalised here. Where not given it
-        is estimated from stars, or else the documented PSF of the survey.
+        One odd-sized square PSF image per band on the pixel scale of the image; normalised here. Where not
+        given it is estimated from stars, or else the documented PSF of the survey.
     unit : `~astropy.units.Unit` or str, optional
         Unit of input that states none itself. Default nJy.
     meta : mapping, optional
@@ -133,26 +114,25 @@ class SurveyImage:
                     f"{name} given for band {extra[0]!r}, which has no data; bands: {', '.join(self.bands)}"
                 )
 
-        self.data, self.mask, self._variance, stated_wcs = {}, {}, {}, {}
+        self.data, self.mask, self._variance, stated_wcs, psfs = {}, {}, {}, {}, {}
         for band in self.bands:
             where = f"{self.survey.label} {band}"
-            parsed, factor = parse_image(data[band], where, unit=unit)
+            parsed = parse_image(data[band], where, unit=unit)
             self._same_shape(band, parsed.data.shape)
             shape = parsed.data.shape
             variance = parsed.variance
             if given["variance"].get(band) is not None:
-                variance = parse_variance(given["variance"][band], where, shape, factor)
+                variance = parse_variance(given["variance"][band], where, shape, parsed.factor)
             mask = np.zeros(shape, bool) if parsed.mask is None else parsed.mask
             if given["mask"].get(band) is not None:
                 mask = mask | parse_mask(given["mask"][band], where, shape)
             if parsed.wcs is not None:
                 stated_wcs[band] = parsed.wcs
+            psfs[band] = parsed.psf if given["psf"].get(band) is None else given["psf"][band]
             self._mend(band, parsed.data, variance, mask)
         self.shape = self.data[self.bands[0]].shape
         self._set_wcs(wcs, stated_wcs)
-        self._given_psf = {
-            band: self._check_psf(band, value) for band, value in given["psf"].items() if value is not None
-        }
+        self._given_psf = {band: self._check_psf(band, psf) for band, psf in psfs.items() if psf is not None}
         self._start()
 
     def _start(self, shared=None):
@@ -166,11 +146,12 @@ class SurveyImage:
         }
         for name, make in makers.items():
             values = {band: value for band, value in shared.get(name, {}).items() if band in self.bands}
-            setattr(self, name, _Lazy(self.bands, make, values))
-        self.psf = _Lazy(self.bands, self._first_psf)
-        self.psf_source = _Lazy(self.bands, self._second_psf)
+            setattr(self, name, Lazy(self.bands, make, values))
+        self.psf = Lazy(self.bands, self._first_psf)
+        self.psf_source = Lazy(self.bands, self._second_psf)
 
-    # -- checks -------------------------------------------------------------------------------------------------
+    # -- checks
+    # -------------------------------------------------------------------------------------------------
 
     def _named(self, value, name, *, optional=False):
         """Return a mapping from known band names, refusing anything else."""
@@ -193,7 +174,7 @@ class SurveyImage:
             if shape != self.data[first].shape:
                 raise ImageError(
                     f"{self.survey.label}: band {band} has shape {shape} but band {first} has "
-                    f"{self.data[first].shape}; all bands of one survey must lie on one grid: reproject them first"
+                    f"{self.data[first].shape}; {_ONE_GRID}"
                 )
 
     def _mend(self, band, data, variance, mask):
@@ -214,6 +195,11 @@ class SurveyImage:
                 )
             self._mask_out(band, mask, ~usable, "of negative, zero or infinite variance")
             self._mask_out(band, mask, sentinel, "of sentinel variance (no data)")
+        elif np.ptp(data[finite]) == 0:
+            raise ImageError(
+                f"{where}: every pixel is {data[finite][0]:g}, so that no noise can be measured; "
+                "give the variance, or an image with data in it"
+            )
         zero = data == 0
         if zero.any() and _zeros_are_gaps(data, zero, stated=stated):
             self._mask_out(band, mask, zero, "exactly 0 (no data)")
@@ -250,12 +236,13 @@ class SurveyImage:
             or scales.max() > _PIXEL_SCALES[1]
         ):
             raise WCSError(
-                f"{where}: wrong pixel scale of {scales[0]:.4g} x {scales[1]:.4g} arcsec; allowed: {_PIXEL_SCALES[0]} "
-                f"to {_PIXEL_SCALES[1]} arcsec; check the CD or CDELT cards"
+                f"{where}: wrong pixel scale of {scales[0]:.4g} x {scales[1]:.4g} arcsec; allowed: "
+                f"{_PIXEL_SCALES[0]} to {_PIXEL_SCALES[1]} arcsec; check the CD or CDELT cards"
             )
         if scales.max() > 1.1 * scales.min():
             raise WCSError(
-                f"{where}: pixels of {scales[0]:.4g} x {scales[1]:.4g} arcsec are not square; reproject the image first"
+                f"{where}: pixels of {scales[0]:.4g} x {scales[1]:.4g} arcsec are not square; "
+                "reproject the image first"
             )
         self.pixel_scale = float(np.sqrt(scales[0] * scales[1]))
         ny, nx = self.shape
@@ -269,20 +256,23 @@ class SurveyImage:
             shift = np.hypot(*(np.array(other.world_to_pixel_values(*sky)) - corners.T)).max()
             if not shift <= 0.05:
                 raise ImageError(
-                    f"{where}: the WCS of band {band} differs from the image's by {shift:.3g} px; all bands of one "
-                    "survey must lie on one grid: reproject them first"
+                    f"{where}: the WCS of band {band} differs from the image's by {shift:.3g} px; {_ONE_GRID}"
                 )
 
     def _check_psf(self, band, value):
         where = f"{self.survey.label} {band}"
         psf = parse_psf(value, where)
         total = float(np.nansum(psf))
-        psf = normalize_psf(psf, where=where)
+        psf, offset = centre_psf(psf, where=f"{where} PSF")
         if abs(total - 1) > 1e-3:
             self.findings.append(Finding(band, f"PSF summed to {total:.4g}", "normalised to 1"))
+        if any(offset):
+            off = "PSF centred ({:.2f}, {:.2f}) px off its middle".format(*offset)
+            self.findings.append(Finding(band, off, "moved to the middle"))
         return psf
 
-    # -- what is worked out on first use ----------------------------------------------------------------------------
+    # -- what is worked out on first use
+    # ----------------------------------------------------------------------------
 
     def _make_variance(self, band):
         if band in self._variance:
@@ -314,6 +304,7 @@ class SurveyImage:
             self.variance[band],
             self.mask[band],
             fwhm=self.survey.band(band).psf_fwhm / self.pixel_scale,
+            size=self._rough_psf(band).shape[0],
         )
         if psf is not None:
             return psf, "stars"
@@ -338,7 +329,8 @@ class SurveyImage:
             self.findings.append(Finding(band, *finding))
         return noise
 
-    # -- use --------------------------------------------------------------------------------------------------------
+    # -- use
+    # --------------------------------------------------------------------------------------------------------
 
     def source_variance(self, band):
         """
@@ -352,8 +344,8 @@ class SurveyImage:
         Returns
         -------
         variance : 2-D float32 array
-            Variance in nJy2 that, taken as independent from pixel to pixel, gives the right noise of a source;
-            infinite where masked.
+            Variance in nJy2 that, taken as independent from pixel to pixel, gives the right noise of a
+            source; infinite where masked.
         """
         variance = self.variance[band] * np.float32(self.noise[band].scale ** 2)
         return np.where(self.mask[band], np.float32(np.inf), variance)

@@ -10,7 +10,10 @@ from jaisp.surveys import EUCLID, RUBIN, SURVEYS
 __all__ = ["MER_NAME", "band_of_file", "band_of_label", "survey_of_label"]
 
 # Cameras whose ugrizy bands are near enough to Rubin's, as they prefix filter names.
-_GROUND = r"LSST(?:Cam|ComCam)?|ComCam|Rubin|HSC|MegaCam|MegaPrime|CFHT|CFIS|UNIONS|DES|DECam|SDSS|PS1|PanSTARRS|JPCAM|WISHES"
+_GROUND = (
+    r"LSST(?:Cam|ComCam)?|ComCam|Rubin|HSC|MegaCam|MegaPrime|CFHT|CFIS|UNIONS|DES|DECam|SDSS|PS1|PanSTARRS|"
+    r"JPCAM|WISHES"
+)
 _RUBIN_LABEL = re.compile(
     # "HSC-I2", "LSST_g", "DECam_r", "MEGACAM_U", "i_03", "r2"; "g DECam SDSS c0001 4720.0 1520.0"
     rf"^(?:(?:(?:{_GROUND})[-_. ]?)(?P<ground>[ugrizy])[0-9]?|(?P<plain>[ugrizy])(?:_?[0-9]{{1,2}})?"
@@ -18,7 +21,7 @@ _RUBIN_LABEL = re.compile(
     re.IGNORECASE,
 )
 _EUCLID_LABEL = re.compile(
-    r"^(?:(?:Euclid[-_. ]?)?(?P<vis>VIS|I_E)|(?:Euclid[-_. ]?)?(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_E)?)$",
+    r"^(?:Euclid[-_. ]?)?(?:(?P<vis>VIS|I_E)|(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_E)?)$",
     re.IGNORECASE,
 )
 MER_NAME = re.compile(
@@ -32,8 +35,8 @@ def band_of_label(label, survey):
     """
     Band of ``survey`` that a filter name means, or None.
 
-    Case does not matter, but for the one letter by which the surveys can be confused: a bare ``"Y"`` is NISP's, a bare
-    ``"y"`` Rubin's.
+    Case does not matter, but for the one letter by which the surveys can be confused: a bare ``"Y"`` is
+    NISP's, a bare ``"y"`` Rubin's.
     """
     label = str(label).strip()
     if survey == RUBIN:

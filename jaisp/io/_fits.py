@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Reading FITS files of either survey: opening, finding a band's planes, calibrating them to nJy."""
+"""FITS files of either survey: opening them, and finding the images in them with what lies beside."""
 
 import contextlib
 import os
@@ -8,26 +8,15 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import astropy.units as u
-import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
-from astropy.wcs import WCS, FITSFixedWarning
 
 from jaisp.exceptions import BandError, FileError, ImageError, WCSError
-from jaisp.io._bands import band_of_file, band_of_label, survey_of_label
+from jaisp.image._inputs import header_wcs
+from jaisp.io._bands import survey_of_label
 
-__all__ = [
-    "Plane",
-    "find_planes",
-    "header_wcs",
-    "open_fits",
-    "resolve_bands",
-    "split_prefix",
-    "zero_point_factor",
-]
+__all__ = ["Plane", "find_planes", "open_fits", "plane_wcs", "split_prefix"]
 
-AB_ZERO_POINT = 31.4  # of 1 nJy
 _KINDS = {
     "image": ("FLUX", "SCI", "SCIENCE", "IMAGE", "BGSUB", "DATA"),
     "variance": ("VARIANCE", "VAR"),
@@ -38,26 +27,6 @@ _KINDS = {
 }
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
 _PLANE_NAME = re.compile(rf"^(?:(?P<band>.+?)[-_. ])?(?P<kind>{'|'.join(_KIND_OF)})$", re.IGNORECASE)
-_BAND_KEYS = (
-    "BAND",
-    "LSST BUTLER DATAID BAND",
-    "FILTER",
-    "LSST BUTLER DATAID PHYSICAL_FILTER",
-    "FILTER1",
-    "FILTER01",
-)
-_ZERO_POINT_KEYS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPOINT", "ZEROPNT", "PHOTZP", "ABZP", "ZP")
-_COUNTS = re.compile(
-    r"^(adu|dn|counts?|ct|e-?|electrons?|photons?|ph|none|unknown|1)?([ /*.]*(s|sec|second)s?(\*\*-1|\^-1|-1)?)?$",
-    re.IGNORECASE,
-)
-_FLUX_UNITS = {
-    "nanojansky": "nJy",
-    "njansky": "nJy",
-    "microjansky": "uJy",
-    "nanomaggy": "nmgy",
-    "nanomaggies": "nmgy",
-}
 
 
 @dataclass(eq=False)
@@ -236,199 +205,11 @@ def _name_of(hdu):
     return None, None
 
 
-def resolve_bands(planes, survey, bands=None):
-    """
-    Find the band of every plane, and choose those that are wanted.
-
-    Parameters
-    ----------
-    planes : list of Plane
-        Images found in all files.
-    survey : Survey
-        Survey that is read.
-    bands : sequence of str, optional
-        Bands wanted, by the survey's name or as the file names them; or, where the files do not tell, the band of each
-        image in order.
-
-    Returns
-    -------
-    dict
-        Band to plane.
-    """
-    bands = [bands] if isinstance(bands, str) else None if bands is None else list(bands)
-    foreign = []
-    for plane in planes:
-        if plane.asked is not None:
-            plane.band = survey.band(plane.asked).name
-            continue
-        labels = (
-            [plane.label]
-            if plane.label
-            else [plane.get(key) for key in _BAND_KEYS]
-            if plane.count == 1
-            else []
-        )
-        labels = [label for label in labels if label]
-        plane.band = next((band for label in labels if (band := band_of_label(label, survey))), None)
-        if plane.band is None and (other := next(filter(None, map(survey_of_label, labels)), None)):
-            foreign.append((plane, other))
-        elif plane.band is None and not plane.label and plane.count == 1:
-            plane.band = band_of_file(plane.path, survey)
-    # An image with a name that is no band of either survey is passed over; one without any name must be resolved.
-    strangers = [plane for plane, _ in foreign]
-    unknown = [plane for plane in planes if plane.band is None and not plane.label and plane not in strangers]
-    if unknown and bands is not None and len(bands) == len(planes):
-        for plane, band in zip(planes, bands, strict=True):
-            plane.band = survey.band(band).name
-        bands = None
-    elif unknown:
-        _raise_unknown(unknown[0], survey)
-    chosen = [plane for plane in planes if plane.band]
-    if not chosen:
-        if foreign:
-            plane, other = foreign[0]
-            raise BandError(
-                f"{plane.path}: holds {other.label} band {plane.label or plane.get('FILTER') or plane.get('BAND')} "
-                f"and no {survey.label} band; read it with read_{other.name}"
-            )
-        names = ", ".join(str(plane.label) for plane in planes)
-        raise BandError(
-            f"{planes[0].path}: no {survey.label} band among {names}; allowed: {', '.join(survey.band_names)}"
-        )
-    for wanted in [plane.wanted for plane in chosen if plane.wanted is not None]:
-        own = [plane for plane in chosen if plane.wanted is wanted]
-        kept = _select(own, survey, wanted)
-        chosen = [plane for plane in chosen if plane.wanted is not wanted or plane in kept]
-    if bands is not None:
-        chosen = _select(chosen, survey, bands)
-    resolved = {}
-    for plane in chosen:
-        if plane.band in resolved:
-            first = resolved[plane.band]
-            raise BandError(
-                f"{survey.label} band {plane.band} given twice: {first} and {plane}; give it once, or choose with bands="
-            )
-        resolved[plane.band] = plane
-    return resolved
-
-
-def _select(planes, survey, bands):
-    """Planes whose band or label is among ``bands``."""
-    chosen = []
-    for band in bands:
-        by_label = [plane for plane in planes if plane.label and plane.label.lower() == str(band).lower()]
-        found = by_label or [plane for plane in planes if plane.band == band]
-        if not found:
-            survey.band(band)
-            held = ", ".join(dict.fromkeys(plane.band for plane in planes))
-            raise BandError(f"band {band!r} is not in the {survey.label} files given; they hold {held}")
-        chosen += found
-    return chosen
-
-
-def _raise_unknown(plane, survey):
-    """Tell that the band of an image cannot be known, and how to say it."""
-    names = ", ".join(survey.band_names)
-    if plane.count > 1:
-        raise BandError(
-            f"{plane.path}: a cube of {plane.count} images does not say their bands; "
-            f"give bands=[...] with {plane.count} of {names}"
-        )
-    said = next((f"; FILTER is {value!r}" for key in _BAND_KEYS if (value := plane.get(key))), "")
-    raise BandError(
-        f"{plane.path}: cannot tell its {survey.label} band from header or file name{said}; "
-        f"give bands=[...] or {survey.band_names[0]}={Path(plane.path).name}; allowed: {names}"
-    )
-
-
-def header_wcs(plane):
-    """
-    Celestial WCS of a plane.
-
-    Where a header has both CD and PC cards (as MER cutouts have), CD is what counts.
-    """
+def plane_wcs(plane):
+    """Celestial WCS of a plane, from the header of its image or of PRIMARY."""
     for header in plane.headers:
-        if "CTYPE1" not in header:
-            continue
-        cards = header.copy(strip=False)
-        if any(re.fullmatch(r"CD\d_\d", key) for key in cards):
-            for key in [key for key in cards if re.fullmatch(r"PC\d_\d|CDELT\d|CROTA\d", key)]:
-                del cards[key]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FITSFixedWarning)
-                warnings.simplefilter("ignore", RuntimeWarning)
-                wcs = WCS(cards)
-        except Exception as error:  # noqa: BLE001 - wcslib raises many kinds
-            raise WCSError(f"{plane}: its WCS cannot be read ({_one_line(error)})") from None
-        if wcs.has_celestial:
-            return wcs.celestial
+        if (wcs := header_wcs(header, str(plane))) is not None:
+            return wcs
     raise WCSError(
-        f"{plane}: no celestial WCS in the image's header; it needs CTYPE1, CTYPE2 such as RA---TAN, DEC--TAN"
-    )
-
-
-def zero_point_factor(plane, hdus, *, given=None):
-    """
-    Factor from the units of a plane to nJy.
-
-    Parameters
-    ----------
-    plane : Plane
-        Image.
-    hdus : `~astropy.io.fits.HDUList`
-        Open file that holds it.
-    given : float, optional
-        AB zero point that the user gives; it counts before the header.
-
-    Returns
-    -------
-    factor : float or None
-        None where neither the user nor the file tells.
-    source : str
-        What told.
-    """
-    if given is not None:
-        return factor_of(given), "zero_point"
-    unit = plane.get("BUNIT")
-    if unit is not None:
-        factor = _unit_factor(str(unit), plane)
-        if factor is not None:
-            return factor, f"BUNIT {str(unit).strip()}"
-    if (flux := plane.get("FLUXMAG0")) is not None and float(flux) > 0:
-        return factor_of(2.5 * np.log10(float(flux))), "FLUXMAG0"
-    for hdu in hdus:
-        # Before MAGZERO, which in old HSC headers is for one second of exposure.
-        if isinstance(hdu, fits.BinTableHDU) and "calibrationMean" in hdu.columns.names:
-            return float(hdu.data["calibrationMean"][0]), "PhotoCalib"
-    for key in _ZERO_POINT_KEYS:
-        value = plane.get(key)
-        if isinstance(value, (int, float)) and np.isfinite(value):
-            return factor_of(value), key
-    return None, ""
-
-
-def factor_of(zero_point):
-    """Factor to nJy from units of which one is of AB magnitude ``zero_point``."""
-    return 10 ** ((AB_ZERO_POINT - float(zero_point)) / 2.5)
-
-
-def _unit_factor(text, plane):
-    """Factor to nJy of a BUNIT, None for counts, which need a zero point."""
-    text = text.strip()
-    name = _FLUX_UNITS.get(text.lower(), text)
-    if name == "nmgy":
-        return factor_of(22.5)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", u.UnitsWarning)
-            unit = u.Unit(name)
-        return unit.to(u.nJy)
-    except (ValueError, TypeError, u.UnitConversionError):
-        pass
-    if _COUNTS.match(text):
-        return None
-    raise ImageError(
-        f"{plane}: unit {text!r} is not a flux density per pixel; allowed: nJy, uJy, Jy, AB, nanomaggy, or counts with a "
-        "zero point (zero_point= or MAGZERO)"
+        f"{plane}: no celestial WCS in its header; it needs CTYPE1, CTYPE2 like RA---TAN, DEC--TAN"
     )

@@ -12,8 +12,10 @@ import numpy as np
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning
 from jaisp.image import SurveyImage
-from jaisp.io._fits import find_planes, header_wcs, open_fits, resolve_bands, split_prefix, zero_point_factor
+from jaisp.io._calibration import zero_point_factor
+from jaisp.io._fits import find_planes, open_fits, plane_wcs, split_prefix
 from jaisp.io._psf_file import read_psf
+from jaisp.io._resolve import resolve_bands
 from jaisp.surveys import get_survey
 
 _SENTINEL = 1e20
@@ -25,7 +27,8 @@ __all__ = ["Rules", "file_list", "psf_beside", "read_survey", "sibling", "stem"]
 @dataclass
 class Rules:
     """
-    What differs between the readers, as functions; what they assume they append to ``notes``, which become warnings.
+    What differs between the readers, as functions; what they assume they append to ``notes``, which become
+    warnings.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ class Rules:
 
 
 def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None, meta=None):
-    """Read ``(path, bands named)`` pairs of one survey; see `~jaisp.io.read_rubin` for the other parameters."""
+    """Read ``(path, bands named)`` pairs of one survey; `~jaisp.io.read_rubin` tells the other parameters."""
     survey = get_survey(survey)
     planes = []
     for path, asked in files:
@@ -91,7 +94,7 @@ def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None, 
 
 
 def file_list(files):
-    """List of (path, bands in front of it) from a path, a sequence of paths, or a mapping from band to path."""
+    """List of (path, bands in front of it) from a path, a sequence of paths, or a mapping by band."""
     if isinstance(files, Mapping):
         pairs = [(os.fspath(path), [band]) for band, path in files.items()]
     else:
@@ -139,7 +142,7 @@ def _load(plane, rules, zero_point, notes):
                 variance = _to_variance(values, kind, factor)
                 break
         bits, header = _beside(hdus, plane, "mask", companions, data.shape)
-        wcs = header_wcs(plane)
+        wcs = plane_wcs(plane)
         if "psf" in plane.hdus:
             psf = read_psf(hdus, plane, number=plane.hdus["psf"], wcs=wcs, shape=data.shape)
     if "psf" not in plane.hdus:
@@ -191,7 +194,7 @@ def _beside(hdus, plane, kind, companions, shape):
 
 
 def _to_variance(values, kind, factor):
-    """Variance in nJy2 from what the file holds; what cannot be one becomes infinite or NaN and is masked later."""
+    """Variance in nJy2 from what the file holds; what cannot be one becomes infinite or NaN, to be masked."""
     with np.errstate(all="ignore"):
         if kind == "rms":
             # A negative RMS is no RMS, though its square would do.
@@ -205,7 +208,8 @@ def _spare(plane, mask, data, variance, notes):
     """
     Leave out a mask that would hide most of an image where the data are there.
 
-    Flags of stacked exposures are combined by OR: one bad exposure marks a pixel of which four others are good.
+    Flags of stacked exposures are combined by OR: one bad exposure marks a pixel of which four others are
+    good.
     """
     there = np.isfinite(data) & (data != 0)
     if variance is not None:
@@ -214,7 +218,7 @@ def _spare(plane, mask, data, variance, notes):
     if hidden <= _MOST_FLAGGED:
         return mask
     notes.append(
-        f"{plane}: flags mark {hidden:.0%} of the {plane.band} pixels that have data as bad; they are not used"
+        f"{plane}: flags mark {hidden:.0%} of the {plane.band} pixels with data as bad; they are not used"
     )
     return None
 
@@ -233,15 +237,11 @@ def _check_grid(planes, band, shape, wcs, loaded):
     ny, nx = shape
     corners = np.array([[0, nx - 1, 0, nx - 1], [0, 0, ny - 1, ny - 1]], float)
     with np.errstate(all="ignore"):
-        shift = np.hypot(
-            *(
-                np.array(wcs[band].world_to_pixel_values(*wcs[first].pixel_to_world_values(*corners)))
-                - corners
-            )
-        )
-    if not shift.max() <= 0.05:
+        there = np.array(wcs[band].world_to_pixel_values(*wcs[first].pixel_to_world_values(*corners)))
+    shift = np.hypot(*(there - corners)).max()
+    if not shift <= 0.05:
         raise ImageError(
-            f"{other}: the WCS of band {band} differs from that of band {first} in {one} by {shift.max():.3g} px; "
+            f"{other}: the WCS of band {band} differs from that of band {first} in {one} by {shift:.3g} px; "
             "all bands of one survey must lie on one grid: reproject them first"
         )
 

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""PSFs from files: one image, a cube, an HDU for each band, or a MER mosaic of stamps with a table of places."""
+"""PSFs from files: one image, a cube, an HDU for each band, or a MER mosaic of stamps with their table."""
 
 import numpy as np
 from astropy.io import fits
@@ -48,7 +48,7 @@ def read_psf(hdus, plane, *, number=None, wcs=None, shape=None):
         if plane.count == len(array) and plane.index is not None:
             array = array[plane.index]
         elif len(array) > 1:
-            array = _mean([stamp for stamp in np.asarray(array, float)])
+            array = _mean(np.asarray(array, float))
         else:
             array = array[0]
     return np.asarray(array, dtype=float)

@@ -9,15 +9,17 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import FileError
 from jaisp.io._bands import MER_NAME
-from jaisp.io._fits import factor_of, header_wcs
+from jaisp.io._calibration import factor_of
+from jaisp.io._fits import plane_wcs
 from jaisp.io._load import Rules, file_list, psf_beside, read_survey, sibling, stem
 from jaisp.surveys import EUCLID
 
 __all__ = ["BAD_FLAG_BITS", "read_euclid"]
 
-# Bits of FLAG whose pixels are not used (VIS flag map of the Euclid data product description): INVALID, which holds
-# whatever must not be used for anything, and for VIS the saturated (SAT) and the missing (NO_DATA). Others (cosmic rays,
-# ghosts, ...) are set where only one of the exposures is touched. For NISP, INVALID alone.
+# Bits of FLAG whose pixels are not used (VIS flag map of the Euclid data product description): INVALID,
+# which holds whatever must not be used for anything, and for VIS the saturated (SAT) and the missing
+# (NO_DATA). Others (cosmic rays, ghosts, ...) are set where only one of the exposures is touched. For NISP,
+# INVALID alone.
 BAD_FLAG_BITS = {"VIS": (0, 3, 22), "NISP": (0,)}
 _Q1_ZERO_POINTS = {"VIS": 24.6, "Y": 29.8, "J": 30.0, "H": 29.9}
 _ACS_F814W_ZERO_POINT = 25.94
@@ -31,9 +33,10 @@ def read_euclid(files, *, bands=None, psf=None, zero_point=None):
     Parameters
     ----------
     files : path, sequence of paths, or mapping of band to path
-        FITS files: one for each band (image in PRIMARY; ``RMS``, ``FLAG`` and ``PSF`` in the same file or, by the naming
-        of MER, in files beside it), or cutouts with several bands (``VIS_FLUX``, ``VIS_PSF``, ``VIS_RMS``, ...; ground-based
-        bands in them are passed over). ``"VIS=file.fits"`` names the band of a file that does not tell it.
+        FITS files: one for each band (image in PRIMARY; ``RMS``, ``FLAG`` and ``PSF`` in the same file or,
+        by the naming of MER, in files beside it), or cutouts with several bands (``VIS_FLUX``, ``VIS_PSF``,
+        ``VIS_RMS``, ...; ground-based bands in them are passed over). ``"VIS=file.fits"`` names the band of
+        a file that does not tell it.
     bands : sequence of str, optional
         Bands to read; or, where files do not tell, the band of each image in order.
     psf : path, array, sequence or mapping, optional
@@ -54,15 +57,15 @@ def read_euclid(files, *, bands=None, psf=None, zero_point=None):
     Warns
     -----
     JaispWarning
-        If a zero point had to be assumed (that of Q1; for pixels finer than 0.09 arcsec that of ACS F814W, 25.94), or
-        flags were disbelieved because they mark most of the image.
+        If a zero point had to be assumed (that of Q1; for pixels finer than 0.09 arcsec that of ACS F814W,
+        25.94), or flags were disbelieved because they mark most of the image.
     """
     rules = Rules(_companions, _default_factor, _bad_bits, lambda planes, notes: None, spare_flags=True)
     return read_survey(_images_only(files), EUCLID, rules, bands=bands, psf=psf, zero_point=zero_point)
 
 
 def _images_only(files):
-    """Drop MER companions from a list of files, which a shell pattern may well have caught: they are found anyway."""
+    """Drop MER companions that a shell pattern has caught along with the mosaics: they are found anyway."""
     pairs = file_list(files)
     images = [pair for pair in pairs if not _is_companion(pair[0])]
     if not images:
@@ -104,13 +107,13 @@ def _companions(plane):
 
 def _default_factor(plane, notes):
     """Factor to nJy where the file states neither unit nor zero point."""
-    scale = 3600 * np.min(proj_plane_pixel_scales(header_wcs(plane)))
+    scale = 3600 * np.min(proj_plane_pixel_scales(plane_wcs(plane)))
     zero_point = _ACS_F814W_ZERO_POINT if scale < _FINEST_MER else _Q1_ZERO_POINTS[plane.band]
     notes.append(f"{plane}: no MAGZERO and no BUNIT; zero point {zero_point} assumed (else give zero_point=)")
     return factor_of(zero_point), f"assumed zero point {zero_point}"
 
 
-def _bad_bits(bits, header, plane, notes):  # noqa: ARG001 - as the rules have it
+def _bad_bits(bits, header, plane, notes):
     """Pixels that the flags call invalid or saturated; a mask of 0 and 1 means what it says."""
     if bits.dtype.kind == "b" or bits.max(initial=0) <= 1:
         return bits != 0

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from jaisp.io._fits import factor_of
+from jaisp.io._calibration import factor_of
 from jaisp.io._load import Rules, file_list, psf_beside, read_survey
 from jaisp.surveys import RUBIN
 
@@ -23,12 +23,13 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     Parameters
     ----------
     files : path, sequence of paths, or mapping of band to path
-        FITS files: one for each band in the layout of the LSST pipelines (``IMAGE``, ``MASK``, ``VARIANCE``, optionally
-        ``PSF``), one with several bands (``<BAND>_FLUX`` and so on, of which the ground-based ones are taken), or a cube
-        of bands. ``"i=file.fits"`` names the band of a file that does not tell it, ``"g,r,i=cube.fits"`` those of a cube.
+        FITS files: one for each band in the layout of the LSST pipelines (``IMAGE``, ``MASK``,
+        ``VARIANCE``, optionally ``PSF``), one with several bands (``<BAND>_FLUX`` and so on, of which the
+        ground-based ones are taken), or a cube of bands. ``"i=file.fits"`` names the band of a file that
+        does not tell it, ``"g,r,i=cube.fits"`` those of a cube.
     bands : sequence of str, optional
-        Bands to read; or, where files do not tell, the band of each image in order. A band may also be chosen by
-        the name it has in the file, e.g. ``"HSC_G"``.
+        Bands to read; or, where files do not tell, the band of each image in order. A band may also be
+        chosen by the name it has in the file, e.g. ``"HSC_G"``.
     psf : path, array, sequence or mapping, optional
         PSF image for each band, in the order of the files or by band. Looked for in the file and as
         ``<file>_psf.fits`` beside it where not given.
@@ -48,13 +49,13 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     Warns
     -----
     JaispWarning
-        If something had to be assumed: the bands of a cube, or the unit of the pixels (nJy in the LSST layout, zero point
-        27.0, that of HSC, elsewhere).
+        If something had to be assumed: the bands of a cube, or the unit of the pixels (nJy in the LSST
+        layout, zero point 27.0, that of HSC, elsewhere).
 
     Notes
     -----
-    Pixels of the mask planes BAD, SAT, CR, EDGE, NO_DATA, UNMASKEDNAN and SENSOR_EDGE are masked, by the numbers that the
-    ``MP_`` cards of the file give.
+    Pixels of the mask planes BAD, SAT, CR, EDGE, NO_DATA, UNMASKEDNAN and SENSOR_EDGE are masked, by the
+    numbers that the ``MP_`` cards of the file give.
     """
     rules = Rules(_companions, _default_factor, _bad_bits, _assume_bands)
     return read_survey(file_list(files), RUBIN, rules, bands=bands, psf=psf, zero_point=zero_point)

@@ -1,0 +1,126 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Which image is which band, and which are wanted."""
+
+from pathlib import Path
+
+from jaisp.exceptions import BandError
+from jaisp.io._bands import band_of_file, band_of_label, survey_of_label
+
+__all__ = ["resolve_bands"]
+
+_BAND_KEYS = (
+    "BAND",
+    "LSST BUTLER DATAID BAND",
+    "FILTER",
+    "LSST BUTLER DATAID PHYSICAL_FILTER",
+    "FILTER1",
+    "FILTER01",
+)
+
+
+def resolve_bands(planes, survey, bands=None):
+    """
+    Find the band of every plane, and choose those that are wanted.
+
+    Parameters
+    ----------
+    planes : list of Plane
+        Images found in all files.
+    survey : Survey
+        Survey that is read.
+    bands : sequence of str, optional
+        Bands wanted, by the survey's name or as the file names them; or, where the files do not tell, the
+        band of each image in order.
+
+    Returns
+    -------
+    dict
+        Band to plane.
+    """
+    bands = [bands] if isinstance(bands, str) else None if bands is None else list(bands)
+    foreign = []
+    for plane in planes:
+        if plane.asked is not None:
+            plane.band = survey.band(plane.asked).name
+            continue
+        labels = (
+            [plane.label]
+            if plane.label
+            else [plane.get(key) for key in _BAND_KEYS]
+            if plane.count == 1
+            else []
+        )
+        labels = [label for label in labels if label]
+        plane.band = next((band for label in labels if (band := band_of_label(label, survey))), None)
+        if plane.band is None and (other := next(filter(None, map(survey_of_label, labels)), None)):
+            foreign.append((plane, other))
+        elif plane.band is None and not plane.label and plane.count == 1:
+            plane.band = band_of_file(plane.path, survey)
+    # An image with a name that is no band of either survey is passed over; one without any name must be
+    # resolved.
+    strangers = [plane for plane, _ in foreign]
+    unknown = [plane for plane in planes if plane.band is None and not plane.label and plane not in strangers]
+    if unknown and bands is not None and len(bands) == len(planes):
+        for plane, band in zip(planes, bands, strict=True):
+            plane.band = survey.band(band).name
+        bands = None
+    elif unknown:
+        _raise_unknown(unknown[0], survey)
+    chosen = [plane for plane in planes if plane.band]
+    if not chosen:
+        if foreign:
+            plane, other = foreign[0]
+            said = plane.label or plane.get("BAND") or plane.get("FILTER")
+            raise BandError(
+                f"{plane.path}: holds {other.label} band {said} and no {survey.label} band; "
+                f"read it with read_{other.name}"
+            )
+        names = ", ".join(str(plane.label) for plane in planes)
+        raise BandError(
+            f"{planes[0].path}: no {survey.label} band among {names}; allowed: {', '.join(survey.band_names)}"
+        )
+    for wanted in [plane.wanted for plane in chosen if plane.wanted is not None]:
+        own = [plane for plane in chosen if plane.wanted is wanted]
+        kept = _select(own, survey, wanted)
+        chosen = [plane for plane in chosen if plane.wanted is not wanted or plane in kept]
+    if bands is not None:
+        chosen = _select(chosen, survey, bands)
+    resolved = {}
+    for plane in chosen:
+        if plane.band in resolved:
+            first = resolved[plane.band]
+            raise BandError(
+                f"{survey.label} band {plane.band} given twice: {first} and {plane}; "
+                "give it once, or choose with bands="
+            )
+        resolved[plane.band] = plane
+    return resolved
+
+
+def _select(planes, survey, bands):
+    """Planes whose band or label is among ``bands``."""
+    chosen = []
+    for band in bands:
+        by_label = [plane for plane in planes if plane.label and plane.label.lower() == str(band).lower()]
+        found = by_label or [plane for plane in planes if plane.band == band]
+        if not found:
+            survey.band(band)
+            held = ", ".join(dict.fromkeys(plane.band for plane in planes))
+            raise BandError(f"band {band!r} is not in the {survey.label} files given; they hold {held}")
+        chosen += found
+    return chosen
+
+
+def _raise_unknown(plane, survey):
+    """Tell that the band of an image cannot be known, and how to say it."""
+    names = ", ".join(survey.band_names)
+    if plane.count > 1:
+        raise BandError(
+            f"{plane.path}: a cube of {plane.count} images does not say their bands; "
+            f"give bands=[...] with {plane.count} of {names}"
+        )
+    said = next((f"; FILTER is {value!r}" for key in _BAND_KEYS if (value := plane.get(key))), "")
+    raise BandError(
+        f"{plane.path}: cannot tell its {survey.label} band from header or file name{said}; "
+        f"give bands=[...] or {survey.band_names[0]}={Path(plane.path).name}; allowed: {names}"
+    )
