@@ -1,0 +1,56 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""``jaisp demo`` with the bundled weights on the bundled pair."""
+
+import re
+import sys
+from importlib.resources import files
+
+import pytest
+from astropy.table import QTable
+
+from jaisp.catalog import read_catalog
+from jaisp.cli import main
+
+BUNDLED = files("jaisp") / "data" / "weights" / "detr_jepa" / "model.safetensors"
+needs_weights = pytest.mark.skipif(not BUNDLED.is_file(), reason="no weights are bundled")
+
+
+def numbers(line):
+    return [int(value) for value in re.findall(r"\d+$|\d+(?=\s+\d+$)", line)]
+
+
+@needs_weights
+def test_demo(workplace, contents, capsys):
+    assert main(["demo", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert not err
+    assert contents() == [
+        "jaisp-demo",
+        "jaisp-demo/catalog.ecsv",
+        "jaisp-demo/catalog.fits",
+        "jaisp-demo/catalog.png",
+        "jaisp-demo/crossmatch.png",
+        "jaisp-demo/cutouts.png",
+    ]
+    first, second = (read_catalog(f"jaisp-demo/catalog.{suffix}") for suffix in ("fits", "ecsv"))
+    assert first.colnames == second.colnames
+    lines = out.splitlines()
+    bright, found = numbers(next(line for line in lines if "joint S/N above 30" in line))
+    (false,) = numbers(next(line for line in lines if "no true source" in line))
+    assert found > 0.8 * bright
+    assert false < 0.15 * len(first)
+
+
+@needs_weights
+def test_without_matplotlib(workplace, contents, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["demo", "-o", "here"]) == 0
+    assert "pip install 'jaisp[plot]'" in capsys.readouterr().out
+    assert contents() == ["here", "here/catalog.ecsv", "here/catalog.fits"]
+
+
+def test_the_pair_is_small_and_has_its_truth():
+    folder = files("jaisp") / "data" / "demo"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1.5e6
+    truth = QTable.read(folder / "truth.fits")
+    assert (truth["snr"] > 5).sum() > 50
