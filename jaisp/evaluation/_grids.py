@@ -1,9 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The grid on which the peers look for sources, and how maps of either survey get onto it."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
 
 _NODE_STEP = 16
 _FILL_SIGMA = 1.5  # pixels
@@ -67,3 +69,41 @@ def filled(image, band):
     for plane in (data, weight):
         plane[near] = (gaussian_filter(plane, _FILL_SIGMA, mode="constant", truncate=3) / share)[near]
     return data, weight
+
+
+def local_background(image, box):
+    """
+    Smooth background of a map: sigma-clipped medians of boxes, median-filtered 3 x 3, linear between them.
+
+    Parameters
+    ----------
+    image : `~numpy.ndarray` (ny, nx)
+        The map.
+    box : int
+        Side of a box in pixels.
+
+    Returns
+    -------
+    `~numpy.ndarray` (ny, nx)
+    """
+    counts = [max(1, round(size / box)) for size in image.shape]
+    edges = [np.linspace(0, size, n + 1).astype(int) for size, n in zip(image.shape, counts, strict=True)]
+    level = np.empty(counts)
+    for i, rows in enumerate(pairwise(edges[0])):
+        for j, columns in enumerate(pairwise(edges[1])):
+            level[i, j] = _clipped_median(image[slice(*rows), slice(*columns)].ravel())
+    level = median_filter(level, 3, mode="nearest")
+    centres = [(edge[:-1] + edge[1:] - 1) / 2 for edge in edges]
+    places = [
+        np.interp(np.arange(size), centre, np.arange(len(centre)))
+        for size, centre in zip(image.shape, centres, strict=True)
+    ]
+    return map_coordinates(level, np.meshgrid(*places, indexing="ij"), order=1, output=np.float32)
+
+
+def _clipped_median(values):
+    """Median after three rounds of clipping at 3 robust standard deviations."""
+    for _ in range(3):
+        median = np.median(values)
+        values = values[np.abs(values - median) <= 3 * 1.4826 * np.median(np.abs(values - median))]
+    return np.median(values)

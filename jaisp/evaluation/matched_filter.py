@@ -8,7 +8,14 @@ from scipy.ndimage import map_coordinates, maximum_filter
 from scipy.signal import oaconvolve
 from scipy.spatial import cKDTree
 
-from jaisp.evaluation._grids import detection_grid, filled, pixel_map, resample, resample_valid
+from jaisp.evaluation._grids import (
+    detection_grid,
+    filled,
+    local_background,
+    pixel_map,
+    resample,
+    resample_valid,
+)
 from jaisp.evaluation._peer import Peer, detections
 from jaisp.evaluation.peers import join_detections
 
@@ -43,6 +50,8 @@ class MatchedFilter(Peer):
     - ``peaks``: of the ``"joint"`` map, or ``"joined"``: those of the Euclid map and those of the Rubin map
       that are farther than 0.4 arcsec from them.
     - ``window``: side in pixels of the square in which a peak must be the largest.
+    - ``background``: side in arcsec of the boxes whose medians are subtracted from the map, without which
+      every ripple in the halo of a bright star is a source.
     - ``dip``: how far, in sigma, the map must fall on the way from a peak to each brighter one nearby.
     - ``prominence``: the same, as a fraction of the peak.
     - ``contrast``: least ratio of a peak to the brighter ones within 3 arcsec.
@@ -53,9 +62,10 @@ class MatchedFilter(Peer):
         "rule": ("flat", "templates", "chi"),
         "peaks": ("joint", "joined"),
         "window": (3, 5, 7),
-        "dip": (0.0, 1.0, 2.0),
-        "prominence": (0.0, 0.05, 0.15),
-        "contrast": (0.0, 0.03, 0.1),
+        "background": (3.2, 6.4),
+        "dip": (0.0, 2.0),
+        "prominence": (0.0, 0.1, 0.3),
+        "contrast": (0.0, 0.1),
     }
     radius = 0.4
     """Peaks of the two surveys closer than this, in arcsec, are one source."""
@@ -87,7 +97,9 @@ class MatchedFilter(Peer):
         return join_detections(prepared.wcs, euclid, rubin, self.radius / prepared.scale)
 
     def _peaks(self, prepared, surveys, settings):
-        x, y, snr, dip, ratio = prepared.peaks(tuple(surveys), settings["rule"], settings["window"])
+        x, y, snr, dip, ratio = prepared.peaks(
+            tuple(surveys), *(settings[name] for name in ("rule", "background", "window"))
+        )
         least = np.maximum(settings["dip"], settings["prominence"] * snr)
         keep = (dip >= least) & (ratio >= settings["contrast"])
         return detections(prepared.wcs, x[keep], y[keep], snr[keep])
@@ -100,12 +112,13 @@ class _Prepared:
         self.surveys, self.wcs, self.scale = surveys, wcs, scale
         self._found = {}
 
-    def peaks(self, surveys, rule, window):
+    def peaks(self, surveys, rule, background, window):
         """Position, S/N, dip and contrast of all peaks of the combined map of some surveys."""
-        key = (surveys, rule, window)
+        key = (surveys, rule, background, window)
         if key not in self._found:
             bands = {band: value for name in surveys for band, value in self.surveys[name].items()}
             image = combine(bands, rule)
+            image = image - local_background(image, round(background / self.scale))
             x, y, snr = find_peaks(image, window)
             self._found[key] = (x, y, snr, *_neighbours(image, x, y, snr, self.scale))
         return self._found[key]

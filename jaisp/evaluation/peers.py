@@ -33,10 +33,11 @@ class _SEPPeer(Peer):
     """SEP on one signal-to-noise image."""
 
     grid: ClassVar[dict] = {
-        "threshold": (1.5, 2.0, 3.0, 4.0),
+        "threshold": (1.5, 1.0, 2.0, 3.0),
         "kernel": ("default", "none", "psf", "gaussian"),
-        "deblend_cont": (0.005, 0.02, 0.001, 0.0001),
+        "deblend_cont": (0.005, 0.02, 0.0001),
         "deblend_nthresh": (32, 64),
+        "background": (6.4, 3.2),
         "ranking": ("isophotal", "aperture", "peak"),
     }
 
@@ -100,9 +101,10 @@ class SEPJoined(Peer):
 
     name = "SEP on VIS joined with griz"
     grid: ClassVar[dict] = {
-        "threshold": (1.5, 2.0, 3.0),
-        "kernel": ("default", "psf", "gaussian"),
-        "deblend_cont": (0.005, 0.001, 0.0001),
+        "threshold": (1.5, 1.0, 2.5),
+        "kernel": ("default", "none", "gaussian"),
+        "deblend_cont": (0.005, 0.02, 0.0001),
+        "background": (6.4, 3.2),
         "ranking": ("isophotal", "aperture", "peak"),
         "rubin_threshold": (1.5, 3.0),
         "rubin_kernel": ("default", "psf"),
@@ -120,7 +122,7 @@ class SEPJoined(Peer):
     def detect(self, prepared, **settings):
         """Find sources on what ``prepare`` returned; settings as in ``grid``."""
         settings = self.settings(**settings)
-        fixed = {"deblend_nthresh": 32, "ranking": settings["ranking"]}
+        fixed = {"deblend_nthresh": 32, **{key: settings[key] for key in ("background", "ranking")}}
         own = {key: settings[key] for key in ("threshold", "kernel", "deblend_cont")}
         other = {key: settings[f"rubin_{key}"] for key in own}
         vis = _extract(prepared[0], own | fixed)
@@ -165,22 +167,26 @@ class _Prepared:
 
 def _extract(prepared, settings):
     """Run SEP with one group of settings."""
-    key = tuple(settings[name] for name in ("threshold", "kernel", "deblend_cont", "deblend_nthresh"))
+    key = tuple(
+        settings[name] for name in ("background", "threshold", "kernel", "deblend_cont", "deblend_nthresh")
+    )
     if key not in prepared.cache:
         prepared.cache[key] = _run_sep(prepared, *key)
     x, y, snr = prepared.cache[key]
     return detections(prepared.wcs, x, y, snr[settings["ranking"]])
 
 
-def _run_sep(prepared, threshold, kernel, deblend_cont, deblend_nthresh):
+def _run_sep(prepared, background, threshold, kernel, deblend_cont, deblend_nthresh):
     """Positions of SEP's detections and their S/N by each ranking."""
     sep = import_sep()
     # SEP's limits are global and too small for crowded images at low thresholds.
     sep.set_extract_pixstack(max(sep.get_extract_pixstack(), prepared.image.size))
     sep.set_sub_object_limit(max(sep.get_sub_object_limit(), 8192))
-    ones = np.ones_like(prepared.image)
+    box = round(background / prepared.scale)
+    image = prepared.image - sep.Background(prepared.image, mask=prepared.bad, bw=box, bh=box).back()
+    ones = np.ones_like(image)
     found = sep.extract(
-        prepared.image,
+        image,
         threshold,
         err=ones,
         mask=prepared.bad,
@@ -191,9 +197,7 @@ def _run_sep(prepared, threshold, kernel, deblend_cont, deblend_nthresh):
         deblend_cont=deblend_cont,
     )
     x, y = found["x"], found["y"]
-    flux, error, _ = sep.sum_circle(
-        prepared.image, x, y, _APERTURE / prepared.scale, err=ones, mask=prepared.bad
-    )
+    flux, error, _ = sep.sum_circle(image, x, y, _APERTURE / prepared.scale, err=ones, mask=prepared.bad)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = {
             "isophotal": found["flux"] / np.sqrt(np.maximum(found["npix"], 1)),

@@ -1,0 +1,369 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""
+How well jaisp finds sources, beside SEP and a multi-band matched filter on the same files.
+
+Skies are drawn with GalSim and written as survey files into ``--folder``, where later runs find them
+again. The peers are tuned on validation fields, separately for each sky and each figure, and scored on
+test fields. Example::
+
+    python benchmarks/detection.py --folder skies --output results --fields 6
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable, vstack
+
+import jaisp
+from jaisp.evaluation import (
+    Field,
+    MatchedFilter,
+    ab_magnitude,
+    activity_calibration,
+    compare,
+    cross_match_calibration,
+    flux_residuals,
+    markdown_table,
+    plot_curves,
+    position_residuals,
+    sep_peers,
+)
+from jaisp.exceptions import JaispError, MissingDependencyError
+from jaisp.io import read_euclid, read_rubin
+from jaisp.simulation import simulate
+from jaisp.surveys import EUCLID, RUBIN
+
+DEPTHS = ("ten_year", "dp1", "deep")
+KINDS = {
+    "plain": {"bright_stars": [False], "galaxies": ["sersic"]},
+    "hard": {"bright_stars": [True, True, False], "galaxies": ["knots", "sersic"]},
+}
+PSFS = ("kolmogorov", "airy", "moffat")
+ROTATIONS = (0.0, 20.0, 45.0, 75.0, 130.0, 200.0)
+# Far from the seeds of `jaisp simulate` and of training, which count from 0.
+SEEDS = {"validation": 7_000_000, "test": 8_000_000}
+NAME = "jaisp"
+
+
+@dataclass
+class Skies:
+    """Fields of one kind, drawn when first asked for and read anew each time: memory holds one at a time."""
+
+    folder: Path
+    split: str
+    depth: str
+    kind: str
+    n_fields: int
+    size: float
+    surveys: str = "both"
+    bands: tuple = ()
+
+    def paths(self):
+        """Folders of the fields."""
+        for k in range(self.n_fields):
+            folder = self.folder / self.depth / self.kind / f"{self.split}_{k:02d}_{self.size:g}"
+            if not (folder / "field_000" / "truth.fits").exists():
+                options = {key: values[k % len(values)] for key, values in KINDS[self.kind].items()}
+                options |= {
+                    "psf": PSFS[k % len(PSFS)],
+                    "rotation": ROTATIONS[k % len(ROTATIONS)],
+                    "depth": self.depth,
+                }
+                seed = (
+                    SEEDS[self.split]
+                    + 1000 * DEPTHS.index(self.depth)
+                    + 100 * list(KINDS).index(self.kind)
+                    + k
+                )
+                simulate(folder, n_tiles=1, seed=seed, size_arcmin=self.size, **options)
+            yield folder / "field_000"
+
+    def __iter__(self):
+        for folder in self.paths():
+            yield read_field(folder, surveys=self.surveys, bands=self.bands)
+
+    def __len__(self):
+        return self.n_fields
+
+
+@dataclass
+class Folders:
+    """Fields that someone else drew, in the layout of `jaisp simulate`."""
+
+    folders: list
+    surveys: str = "both"
+    bands: tuple = ()
+
+    def __iter__(self):
+        for folder in self.folders:
+            yield read_field(folder, surveys=self.surveys, bands=self.bands)
+
+    def __len__(self):
+        return len(self.folders)
+
+
+def read_field(folder, *, surveys="both", bands=()):
+    """Images and truth of one folder; surveys and bands that were not asked for are left out."""
+    images = {}
+    for survey, read in ((RUBIN, read_rubin), (EUCLID, read_euclid)):
+        images[survey.name] = None
+        files = sorted(folder.glob(f"{survey.name}_*.fits*"))
+        if files and surveys in ("both", survey.name):
+            image = read(files)
+            wanted = [band for band in image.bands if not bands or band in bands]
+            images[survey.name] = image.select(wanted) if wanted else None
+    return Field(images["rubin"], images["euclid"], QTable.read(folder / "truth.fits"))
+
+
+def quick(peer):
+    """Cut the sweep of a peer down to two values of each setting."""
+    peer.grid = {key: values[:2] for key, values in peer.grid.items()}
+    return peer
+
+
+def peers_for(args):
+    rubin, euclid = (
+        args.surveys in ("both", survey.name) and has_band(args.bands, survey) for survey in (RUBIN, EUCLID)
+    )
+    try:
+        peers = [*sep_peers(rubin=rubin, euclid=euclid), MatchedFilter()]
+        import sep  # noqa: F401
+    except (ImportError, MissingDependencyError):
+        print("sep is not installed: only the matched filter is run")
+        peers = [MatchedFilter()]
+    return [quick(peer) for peer in peers] if args.quick else peers
+
+
+def has_band(bands, survey):
+    return not bands or any(band in survey.band_names for band in bands)
+
+
+def finders_for(args):
+    if args.no_model:
+        return {}
+    model = jaisp.DETRJEPA.from_pretrained(args.weights)
+    return {NAME: lambda rubin, euclid: model.catalog(rubin, euclid, activity=args.lowest_activity)}
+
+
+def ratios(table):
+    """What jaisp reaches relative to the best SEP and to the matched filter."""
+    names = list(table["finder"])
+    if NAME not in names:
+        return None
+    own = table[names.index(NAME)]
+    is_sep = np.array([name.startswith("SEP") for name in names])
+    is_peer = np.array([name != NAME for name in names])
+    filters = table[np.array([name == "matched filter" for name in names])]
+    rows = []
+
+    def add(figure, value, target):
+        rows.append({"figure": figure, "reached": float(value), "aim": target})
+
+    if is_sep.any():
+        best = table[is_sep]
+        add(
+            "completeness at purity 0.95 / best SEP",
+            own["completeness_95"] / max(best["completeness_95"]),
+            1.5,
+        )
+        add("blends at purity 0.95 / best SEP", own["blends_95"] / max(best["blends_95"]), 1.6)
+    if len(filters):
+        add(
+            "completeness at purity 0.95 / matched filter",
+            own["completeness_95"] / filters["completeness_95"][0],
+            1.2,
+        )
+    if is_peer.any():
+        add("best F1 - best peer", own["best_f1"] - max(table["best_f1"][is_peer]), 0.1)
+    return QTable(rows=rows) if rows else None
+
+
+def details(result, name):
+    """Completeness by magnitude, separation and S/N of one finder at purity 0.95, as Markdown."""
+    score = result.scores[name]["completeness_95"]
+    text = ""
+    for label, values, edges in (
+        ("VIS magnitude", ab_magnitude("euclid_vis_flux"), np.arange(18, 29, 1.0)),
+        ("S/N", "snr", [5, 7, 10, 15, 25, 50, 100, 1e9]),
+        ("separation (arcsec)", "nearest", [0, 0.3, 0.45, 0.6, 0.8, 1.0, 1.5, 3.0, 100]),
+    ):
+        text += f"\n{name}, completeness by {label} at purity 0.95\n\n"
+        text += markdown_table(score.completeness_by(values, edges))
+    return text
+
+
+def measurements(result):
+    """Calibration, position residuals and flux pulls of jaisp, as Markdown."""
+    score, catalogs = result.scores[NAME]["best_f1"], result.catalogs[NAME]
+    activity = activity_calibration(score)
+    text = f"\nExpected calibration error of activity: {activity.error:.3f} (Brier {activity.brier:.3f})\n"
+    if all("match_probability" in catalog.colnames for catalog in catalogs):
+        pairs = [
+            (cross_match_calibration(catalog, match.truth), len(catalog))
+            for catalog, match in zip(catalogs, score.fields, strict=True)
+        ]
+        pairs = [(item, count) for item, count in pairs if np.isfinite(item.error)]
+        if pairs:
+            error = np.average([item.error for item, _ in pairs], weights=[count for _, count in pairs])
+            text += f"\nExpected calibration error of match_probability: {error:.3f} (mean over fields)\n"
+    rows = []
+    for low, high in ((5, 10), (10, 20), (20, 50), (50, 200), (200, np.inf)):
+        ra = [
+            position_residuals(catalog, match)[0]
+            for catalog, match in zip(catalogs, score.fields, strict=True)
+        ]
+        chosen = [item.select((item.snr >= low) & (item.snr < high)) for item in ra]
+        difference = np.concatenate([item.difference.to_value(u.mas) for item in chosen])
+        if len(difference):
+            pulls = np.concatenate([item.pulls for item in chosen])
+            rows.append(
+                {
+                    "S/N": f"{low}-{high}",
+                    "n": len(difference),
+                    "RA scatter (mas)": spread(difference),
+                    "RA pull scatter": spread(pulls),
+                }
+            )
+    text += "\nPositions\n\n" + markdown_table(QTable(rows=rows)) if rows else ""
+    rows = []
+    for survey in (RUBIN, EUCLID):
+        for band in survey.band_names:
+            prefix = f"{survey.name}_{band.lower()}"
+            items = [
+                flux_residuals(catalog, match, prefix)
+                for catalog, match in zip(catalogs, score.fields, strict=True)
+            ]
+            snr = np.concatenate([item.snr for item in items])
+            pulls = np.concatenate([item.pulls for item in items])
+            relative = np.concatenate([item.relative for item in items])
+            if not len(pulls):
+                continue
+            bright = snr > 20
+            rows.append(
+                {
+                    "band": prefix,
+                    "n": len(pulls),
+                    "pull median": float(np.median(pulls)),
+                    "pull scatter": spread(pulls),
+                    "relative bias (S/N > 20)": float(np.median(relative[bright]))
+                    if bright.any()
+                    else np.nan,
+                    "relative scatter (S/N > 20)": spread(relative[bright]),
+                }
+            )
+    return text + ("\nFluxes\n\n" + markdown_table(QTable(rows=rows)) if rows else "")
+
+
+def spread(values):
+    return float(np.diff(np.percentile(values, [15.865, 84.135]))[0] / 2) if len(values) else np.nan
+
+
+def run_one(label, validation, test, args, finders):
+    """Compare on one kind of sky; return the table and the Markdown, and draw the curves."""
+    print(f"== {label}", flush=True)
+    peers = [] if args.no_peers else peers_for(args)
+    result = compare(finders, peers, validation, test)
+    table = result.to_table(bootstrap=20 if args.quick else 100)
+    text = f"\n## {label}\n\n" + markdown_table(table)
+    if (reached := ratios(table)) is not None:
+        text += "\n" + markdown_table(reached)
+    if NAME in result.scores:
+        text += details(result, NAME) + measurements(result)
+    if "matched filter" in result.scores:
+        text += details(result, "matched filter")
+    if result.settings:
+        text += "\nSettings of the peers, tuned on the validation fields\n\n"
+        for name, settings in result.settings.items():
+            text += "".join(
+                f"- {name}, {what}: `{json.dumps(chosen)}`\n" for what, chosen in settings.items()
+            )
+    print(text, flush=True)
+    try:
+        curves = {name: by["best_f1"] for name, by in result.scores.items()}
+        plot_curves(curves, args.output / f"curves_{label.replace(' ', '_')}.png", title=label)
+    except MissingDependencyError as error:
+        print(error)
+    table.add_column([label] * len(table), name="sky", index=0)
+    return table, text
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="where the skies are kept between runs")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for table and figures")
+    parser.add_argument(
+        "--fields", type=int, default=6, help="test fields, and as many to tune on (%(default)s)"
+    )
+    parser.add_argument("--size", type=float, default=1.28, help="side of a field in arcmin (%(default)s)")
+    parser.add_argument("--depths", nargs="+", choices=DEPTHS, default=list(DEPTHS))
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument(
+        "--fields-from", type=Path, nargs="+", help="score these field folders instead of drawing any"
+    )
+    parser.add_argument(
+        "--tune-on", type=Path, nargs="+", help="with --fields-from: folders to tune the peers on"
+    )
+    parser.add_argument("--surveys", choices=["both", "rubin", "euclid"], default="both")
+    parser.add_argument(
+        "--bands", nargs="+", default=[], help="use only these, e.g. g i VIS H (case tells y from Y)"
+    )
+    parser.add_argument("--weights", help="folder of a trained model (the bundled one)")
+    parser.add_argument(
+        "--lowest-activity", type=float, default=0.02, help="lowest activity ranked (%(default)s)"
+    )
+    parser.add_argument("--no-model", action="store_true", help="run the peers only")
+    parser.add_argument("--no-peers", action="store_true", help="run jaisp only")
+    parser.add_argument("--quick", action="store_true", help="two fields, ten-year depth, short sweeps")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.fields, args.depths = min(args.fields, 2), args.depths[:1]
+    for band in args.bands:
+        if band not in RUBIN.band_names + EUCLID.band_names:
+            parser.error(f"unknown band {band!r}; allowed: {', '.join(RUBIN.band_names + EUCLID.band_names)}")
+    if args.fields_from and not (args.tune_on or args.no_peers):
+        parser.error(
+            "--fields-from needs --tune-on, so that no peer is tuned on what is reported, or --no-peers"
+        )
+    return args
+
+
+def main(argv=None):
+    args = parse(argv)
+    args.output.mkdir(parents=True, exist_ok=True)
+    chosen = {"surveys": args.surveys, "bands": tuple(args.bands)}
+    try:
+        finders = finders_for(args)
+        if args.fields_from:
+            skies = {
+                "given fields": (Folders(args.tune_on or [], **chosen), Folders(args.fields_from, **chosen))
+            }
+        else:
+            skies = {}
+            for depth, kind in product(args.depths, args.kinds):
+                pair = [
+                    Skies(args.folder, split, depth, kind, args.fields, args.size, **chosen)
+                    for split in SEEDS
+                ]
+                skies[f"{depth} {kind}"] = pair
+        parts = [run_one(label, *pair, args, finders) for label, pair in skies.items()]
+    except JaispError as error:
+        raise SystemExit(f"detection.py: {error}") from None
+    table = vstack([part[0] for part in parts])
+    table.meta |= {
+        "jaisp": jaisp.__version__,
+        "surveys": args.surveys,
+        "bands": " ".join(args.bands) or "all",
+    }
+    table.write(args.output / "detection.ecsv", overwrite=True)
+    head = f"# Detection, jaisp {jaisp.__version__}, surveys: {args.surveys}, bands: {table.meta['bands']}\n"
+    (args.output / "detection.md").write_text(head + "".join(part[1] for part in parts))
+    print(args.output / "detection.md")
+
+
+if __name__ == "__main__":
+    main()
