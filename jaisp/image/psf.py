@@ -13,7 +13,9 @@ __all__ = ["centre_psf", "moffat_psf", "normalize_psf", "psf_fwhm", "resize_psf"
 _BETA = {"rubin": 3.0, "euclid": 2.5}
 # Variance of a pixel's box is 1/12; a Gaussian's FWHM^2 is 8 ln 2 times its variance.
 _PIXEL_FWHM2 = 8 * np.log(2) / 12
-_LEAST_SHIFT = 0.02  # pixels: 2 mas at 0.1 arcsec
+# Pixels. Stamps cut out to the next pixel are off by up to a half; the core of a lopsided PSF, centred as it should
+# be, by a tenth.
+_LEAST_SHIFT = 0.15
 _SMALLEST = {"rubin": 25, "euclid": 21}
 
 
@@ -73,7 +75,8 @@ def centre_psf(psf, *, where="PSF"):
     psf : 2-D float32 array
         Of sum 1.
     offset : tuple of float
-        Where the core lay, in x and y pixels from the middle; ``(0, 0)`` if nearer than 0.02 pixels.
+        Where the core lay, in x and y pixels from the middle; ``(0, 0)`` if nearer than 0.15 pixels, as the
+        core of a lopsided PSF may be by right.
     """
     psf = normalize_psf(psf, where=where)
     x, y = fit_moffat(psf)[3:]
