@@ -19,6 +19,10 @@ version = ".".join(release.split(".")[:2])
 if not os.environ.get("READTHEDOCS"):
     intersphinx_mapping = {}
 
+# Generated pages of names that are no longer public would be orphans.
+for page in (Path(__file__).parent / "api").glob("*.rst"):
+    page.unlink()
+
 # Needs graphviz, and there is not much to inherit.
 extensions.remove("sphinx.ext.inheritance_diagram")
 automodapi_inheritance_diagram = False
