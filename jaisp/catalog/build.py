@@ -123,20 +123,22 @@ def make_catalog(
         },
     }
     table = build_table(pair, joint, measurement, link, probabilities)
-    table.meta.update(provenance(model, pair, thresholds=thresholds, offset=_offset_on_sky(pair, offset)))
+    table.meta.update(
+        provenance(model, pair, thresholds=thresholds, offset=_offset_on_sky(pair, measurement))
+    )
     table = table[table["activity"] > activity]
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"] = np.arange(1, len(table) + 1)
     return table
 
 
-def _offset_on_sky(pair, offset):
+def _offset_on_sky(pair, measurement):
     """Euclid minus Rubin in mas along RA times cos(dec) and declination, for the metadata."""
     matrix = pair.wcs.celestial.pixel_scale_matrix * u.deg.to(u.mas)
-    east, north = -(matrix @ np.array([offset["dx"], offset["dy"]]))
+    east, north = -(matrix @ np.array(measurement.offset))
     return {
         "euclid_minus_rubin_ra_mas": round(float(east), 2),
         "euclid_minus_rubin_dec_mas": round(float(north), 2),
-        "error_mas": round(float(offset["error"] * 100), 2),
-        "n_matches": int(offset["n"]),
+        "error_mas": round(float(measurement.offset_err * 100), 2),
+        "n_sources": measurement.n_offset,
     }
