@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 
-from jaisp.exceptions import BandError, FileError, ImageError, WCSError
+from jaisp.exceptions import BandError, FileError, ImageError, JaispError, WCSError
 from jaisp.image._inputs import header_wcs
 from jaisp.io._bands import survey_of_label
 
@@ -88,14 +87,10 @@ def open_fits(path):
         raise FileError(f"{path}: no such file")
     if Path(path).is_dir():
         raise FileError(f"{path}: is a folder; give FITS files")
-    hdus = None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.filterwarnings("error", message=".*truncated.*", category=AstropyUserWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             hdus = fits.open(path, memmap=True, lazy_load_hdus=False)
-    except AstropyUserWarning:
-        raise FileError(f"{path}: the file is truncated; copy or download it again") from None
     except PermissionError:
         raise FileError(f"{path}: no permission to read it") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
@@ -103,10 +98,12 @@ def open_fits(path):
         raise FileError(f"{path}: {what} ({_one_line(error)})") from None
     try:
         with hdus:
+            if any(re.search("truncated|corrupted", str(warning.message)) for warning in caught):
+                raise FileError(f"{path}: the file is truncated or corrupted; copy or download it again")
             yield hdus
+    except JaispError:
+        raise
     except (OSError, ValueError, TypeError, EOFError) as error:
-        if isinstance(error, (FileError, BandError, ImageError, WCSError)):
-            raise
         raise FileError(f"{path}: cannot be read to its end ({_one_line(error)})") from None
 
 

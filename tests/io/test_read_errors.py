@@ -1,0 +1,216 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""What the readers say of files that cannot be read: one line that names the file and tells what to do."""
+
+import re
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from jaisp.exceptions import BandError, FileError, ImageError, JaispError, WCSError
+from jaisp.io import read_euclid, read_rubin
+from jaisp.io._bands import band_of_file, band_of_label
+from jaisp.surveys import EUCLID, RUBIN
+
+from ._layouts import (
+    image_hdu,
+    pixels,
+    psf_image,
+    wcs_cards,
+    write_cutout,
+    write_euclid,
+    write_mer,
+    write_rubin,
+)
+
+
+def fails(error, message, read, *args, **kwargs):
+    with pytest.raises(error, match=re.escape(message)) as caught:
+        read(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, JaispError)
+
+
+def test_files_that_are_none(tmp_path):
+    fails(FileError, "nowhere.fits: no such file", read_rubin, tmp_path / "nowhere.fits")
+    fails(FileError, "is a folder; give FITS files", read_euclid, tmp_path)
+    fails(FileError, "no file given", read_rubin, [])
+    fails(FileError, "files is a int; give a path", read_rubin, 3)
+    fails(
+        FileError, "files holds a ndarray; give paths, or make a SurveyImage", read_rubin, [np.ones((3, 3))]
+    )
+    (tmp_path / "a.fits").write_text("x,y\n1,2\n")
+    fails(FileError, "a.fits: not a readable FITS file", read_rubin, tmp_path / "a.fits")
+    (tmp_path / "b.fits").touch()
+    fails(FileError, "b.fits: not a readable FITS file", read_rubin, tmp_path / "b.fits")
+
+
+def test_truncated_files(tmp_path):
+    whole = write_rubin(tmp_path / "rubin_g.fits").read_bytes()
+    for part in (0.2, 0.5, 0.9):
+        path = tmp_path / f"part_{part}_g.fits"
+        path.write_bytes(whole[: int(part * len(whole))])
+        fails(FileError, f"{path}: ", read_rubin, path)
+    path.write_bytes(whole[: 2880 * 3 + 100])
+    fails(FileError, "truncated", read_rubin, path)
+
+
+def test_no_wcs(tmp_path):
+    path = tmp_path / "VIS.fits"
+    image_hdu(pixels(), primary=True, MAGZERO=24.6).writeto(path)
+    fails(WCSError, "VIS.fits: no celestial WCS in its header; it needs CTYPE1", read_euclid, path)
+    cards = {**wcs_cards(0.1), "CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}
+    fails(WCSError, "no celestial WCS", read_euclid, write_euclid(tmp_path / "b.fits", wcs=cards))
+
+
+def test_wrong_pixel_scale(tmp_path):
+    path = write_euclid(tmp_path / "a.fits", wcs=wcs_cards(360.0))
+    fails(WCSError, "wrong pixel scale of 360 x 360 arcsec; allowed: 0.01 to 2.0 arcsec", read_euclid, path)
+
+
+def test_the_other_surveys_files(tmp_path):
+    vis = write_euclid(tmp_path / "a.fits")
+    fails(BandError, "holds Euclid band VIS and no Rubin band; read it with read_euclid", read_rubin, vis)
+    rubin = write_rubin(tmp_path / "b.fits", band="LSST_i")
+    fails(
+        BandError, "holds Rubin band LSST_i and no Euclid band; read it with read_rubin", read_euclid, rubin
+    )
+    cutout = write_cutout(tmp_path / "c.fits", bands=("VIS", "NIR_Y"))
+    fails(BandError, "read it with read_euclid", read_rubin, cutout)
+    # One letter, two bands: NISP writes Y, Rubin y.
+    path = write_rubin(tmp_path / "d.fits", band="Y")
+    fails(BandError, "holds Euclid band Y and no Rubin band", read_rubin, path)
+    path = write_rubin(tmp_path / "e.fits", band="y")
+    fails(BandError, "holds Rubin band y and no Euclid band", read_euclid, path)
+
+
+def test_unknown_bands(tmp_path):
+    path = write_rubin(tmp_path / "image.fits", band_key=None)
+    fails(BandError, "image.fits: cannot tell its Rubin band from header or file name", read_rubin, path)
+    path = write_rubin(tmp_path / "other.fits", band="N921")
+    fails(BandError, "FILTER is 'N921'; give bands=[...] or u=other.fits; allowed: u, g, r", read_rubin, path)
+    path = write_rubin(tmp_path / "g_r.fits", band_key=None)
+    fails(BandError, "its name could mean band g or r", read_rubin, path)
+    path = write_rubin(tmp_path / "rubin_g.fits")
+    fails(BandError, "unknown Rubin band 'vis'", read_rubin, path, bands=["vis"])
+    fails(BandError, "band 'r' is not in the Rubin files given; they hold g", read_rubin, path, bands=["r"])
+    fails(BandError, "unknown Rubin band 'q'", read_rubin, f"q={path}")
+    path = write_cutout(tmp_path / "c.fits", bands=("SPITZER_1", "SPITZER_2"))
+    fails(BandError, "no Rubin band among SPITZER_1, SPITZER_2; allowed: u, g, r", read_rubin, path)
+
+
+def test_bands_given_twice(tmp_path):
+    one, two = (write_rubin(tmp_path / name, band="g") for name in ("one.fits", "two.fits"))
+    fails(BandError, f"Rubin band g given twice: {one} and {two}", read_rubin, [one, two])
+    path = write_cutout(tmp_path / "c.fits", bands=("HSC_G", "DES_G"))
+    fails(BandError, "Rubin band g given twice", read_rubin, path)
+
+
+def test_cubes_of_unknown_bands(tmp_path):
+    path = tmp_path / "cube.fits"
+    image_hdu(np.zeros((3, 8, 8)), primary=True, **wcs_cards()).writeto(path)
+    fails(
+        BandError, "a cube of 3 images does not say their bands; give bands=[...] with 3 of", read_rubin, path
+    )
+    fails(BandError, "2 bands named for 3 images: g, r", read_rubin, f"g,r={path}")
+
+
+def test_bands_on_different_grids(tmp_path):
+    one = write_rubin(tmp_path / "one.fits", band="g")
+    small = write_rubin(tmp_path / "small.fits", band="r", data=pixels(shape=(30, 40)))
+    message = f"{small}: band r has shape (30, 40), band g of {one} has (40, 40)"
+    fails(ImageError, message, read_rubin, [one, small])
+    turned = write_rubin(tmp_path / "turned.fits", band="i", wcs=wcs_cards(angle=3))
+    fails(
+        ImageError,
+        f"{turned}: the WCS of band i differs from that of band g in {one}",
+        read_rubin,
+        [one, turned],
+    )
+
+
+def test_useless_pixels(tmp_path):
+    path = write_rubin(tmp_path / "nan.fits", data=np.full((40, 40), np.nan, np.float32))
+    fails(ImageError, "Rubin g: no finite pixel in the image (all NaN)", read_rubin, path)
+    path = write_rubin(tmp_path / "var.fits", variance=-1.0)
+    fails(ImageError, "Rubin g: variance is nowhere positive and finite", read_rubin, path)
+    path = write_euclid(tmp_path / "rms.fits", rms=1e16)
+    fails(ImageError, "Euclid VIS: variance is nowhere positive and finite", read_euclid, path)
+    bits = np.ones((40, 40), np.int32)
+    path = write_rubin(tmp_path / "bad.fits", bits=bits)
+    fails(ImageError, "Rubin g: every pixel is masked", read_rubin, path)
+
+
+def test_units(tmp_path):
+    path = write_rubin(tmp_path / "a.fits", unit="MJy/sr")
+    fails(ImageError, "unit 'MJy/sr' is not a flux density per pixel; allowed: nJy", read_rubin, path)
+    path = write_rubin(tmp_path / "b.fits", unit="furlong")
+    fails(ImageError, "unit 'furlong' is not a flux density", read_rubin, path)
+
+
+def test_psfs(tmp_path):
+    path = write_rubin(tmp_path / "a.fits")
+    fails(ImageError, "shape (20, 20); allowed: a square image, odd", read_rubin, path, psf=np.ones((20, 20)))
+    fails(BandError, "psf given for band 'r', which is not read", read_rubin, path, psf={"r": psf_image()})
+    fails(BandError, "psf holds 2 PSFs for 1 bands", read_rubin, path, psf=[psf_image(), psf_image()])
+    fails(FileError, "none.fits: no such file", read_rubin, path, psf=tmp_path / "none.fits")
+    others = write_cutout(tmp_path / "c.fits", bands=("HSC_R",))
+    fails(BandError, "c.fits: holds no PSF of band g", read_rubin, path, psf=others)
+
+
+def test_companions_of_another_shape(tmp_path):
+    path = write_mer(tmp_path, rms=None)
+    rms = tmp_path / path.name.replace("BGSUB-MOSAIC-VIS", "MOSAIC-VIS-RMS")
+    image_hdu(np.ones((20, 20)), primary=True).writeto(rms)
+    fails(ImageError, "rms of band VIS has shape (20, 20), its image (40, 40)", read_euclid, path)
+
+
+def test_no_image(tmp_path):
+    path = tmp_path / "table_g.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns([])]).writeto(path)
+    fails(ImageError, "table_g.fits: holds no image", read_rubin, path)
+
+
+def test_unknown_keywords_are_not_swallowed(tmp_path):
+    path = write_rubin(tmp_path / "a.fits")
+    with pytest.raises(TypeError, match="zeropoint"):
+        read_rubin(path, zeropoint=27)
+
+
+@pytest.mark.parametrize(
+    ("label", "band"),
+    [
+        ("g", "g"), ("LSST_g", "g"), ("HSC-I", "i"), ("HSC-I2", "i"), ("i_03", "i"), ("r_57", "r"),
+        ("MEGACAM_U", "u"), ("DES_G", "g"), ("DECam_r", "r"), ("G", "g"),
+        ("lsst_y", "y"), ("HSC-Y", "y"), ("y_04", "y"),
+        ("z DECam SDSS c0004 9260.0 1520.0", "z"), ("u.MP9302", "u"), ("i2", "i"),
+        ("Y", None), ("NIR_Y", None), ("VIS", None), ("F814W", None), ("N921", None),
+        ("white", None), ("", None),
+    ],
+)  # fmt: skip
+def test_rubin_filter_names(label, band):
+    assert band_of_label(label, RUBIN) == band
+
+
+@pytest.mark.parametrize(
+    ("label", "band"),
+    [
+        ("VIS", "VIS"), ("vis", "VIS"), ("NIR_Y", "Y"), ("NIR-J", "J"), ("NISP_H", "H"), ("NISP-P-Y", "Y"),
+        ("Y", "Y"), ("h", "H"), ("I_E", "VIS"), ("Y_E", "Y"), ("Euclid VIS", "VIS"), ("EUCLID_H", "H"),
+        ("y", None), ("HSC-Y", None), ("g", None), ("VISTA_J", None), ("K", None), ("", None),
+    ],
+)  # fmt: skip
+def test_euclid_filter_names(label, band):
+    assert band_of_label(label, EUCLID) == band
+
+
+def test_no_name_means_a_band_of_both_surveys():
+    labels = [*"ugrizyYJH", "VIS", "NIR_Y", "HSC-Y", "LSST_y", "Euclid_Y"]
+    for label in labels:
+        assert (band_of_label(label, RUBIN) is None) != (band_of_label(label, EUCLID) is None), label
+
+
+@pytest.mark.parametrize("name", ["image.fits", "gri.fits", "field_7.fits", "summary.fits", "sky.fits"])
+def test_names_without_a_band(name):
+    assert band_of_file(name, RUBIN) is None
+    assert band_of_file(name, EUCLID) is None
