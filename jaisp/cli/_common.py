@@ -47,7 +47,8 @@ def check_file(path, *, inputs=(), suffixes=None):
         )
     if path.is_dir():
         raise FileError(f"cannot write {str(path)!r}: it is a folder; give the name of a file")
-    if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
+    files = [Path(part) for name in inputs for part in (name, str(name).partition("=")[2])]  # "i=file.fits"
+    if path.exists() and any(file.is_file() and path.samefile(file) for file in files):
         raise FileError(f"cannot write {str(path)!r}: it is an input; choose another name")
     _check_writable(path.parent, path)
 

@@ -30,11 +30,12 @@ def add_parser(commands):
     )
     parser.add_argument(
         "--rubin", nargs="+", action="extend", default=[], metavar="FILE",
-        help="Rubin images, one file for each band, or one file that holds several bands",
+        help="Rubin images, one file for each band or one that holds several; i=FILE names the band of a "
+        "file that does not tell it",
     )  # fmt: skip
     parser.add_argument(
         "--euclid", nargs="+", action="extend", default=[], metavar="FILE",
-        help="Euclid images, likewise; a multi-band cutout may be given to both surveys",
+        help="Euclid images, likewise (VIS=FILE); a multi-band cutout may be given to both surveys",
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT",
@@ -43,6 +44,19 @@ def add_parser(commands):
     parser.add_argument(
         "--plot", type=Path, metavar="OUT.png", help="also draw the objects on a picture of both surveys"
     )
+    for survey in ("rubin", "euclid"):
+        parser.add_argument(
+            f"--{survey}-psf", nargs="+", metavar="FILE",
+            help="PSF images, in the order of the images (found in the files or beside them)",
+        )  # fmt: skip
+        parser.add_argument(
+            f"--{survey}-zero-point", type=float, metavar="MAG",
+            help="AB zero point of the pixels (from the files)",
+        )  # fmt: skip
+    parser.add_argument(
+        "--region", choices=("union", "euclid", "overlap"), default="union",
+        help="sky to search: that of either survey, of the Euclid image, or of both (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--weights", metavar="DIR", help="folder of a trained model (the bundled one)")
     parser.add_argument(
         "--activity", type=fraction, default=0.5, metavar="P",
@@ -63,22 +77,26 @@ def run(args):
 
     from jaisp import DETRJEPA
     from jaisp.catalog import check_output, plots, write_catalog
-    from jaisp.io import read_euclid, read_rubin
+    from jaisp.io import align, read_euclid, read_rubin
 
     check_output(args.output)  # what its format needs
     if args.plot is not None:
         plots.require_matplotlib()
     set_workers(args.workers)
     model = DETRJEPA.from_pretrained(args.weights, device=args.device)
-    rubin = read_rubin(args.rubin) if args.rubin else None
-    euclid = read_euclid(args.euclid) if args.euclid else None
+    rubin = euclid = None
+    if args.rubin:
+        rubin = read_rubin(args.rubin, psf=args.rubin_psf, zero_point=args.rubin_zero_point)
+    if args.euclid:
+        euclid = read_euclid(args.euclid, psf=args.euclid_psf, zero_point=args.euclid_zero_point)
     with progress_bar("tiles", unit="tile") as progress:
-        table = model.catalog(rubin, euclid, activity=args.activity, progress=progress)
+        table = model.catalog(rubin, euclid, activity=args.activity, region=args.region, progress=progress)
     tell_findings(rubin, euclid)
     write_catalog(table, args.output)
     print(f"{args.output}: {summary(table)}")
     if args.plot is not None:
-        save_figure(plots.plot_catalog(table, (rubin, euclid)), args.plot)
+        pair = align(rubin, euclid, region=args.region)
+        save_figure(plots.plot_catalog(table, pair), args.plot)
         print(f"{args.plot}: picture of {len(table)} objects")
 
 

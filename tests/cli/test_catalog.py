@@ -66,6 +66,26 @@ class TestItRuns:
         assert capsys.readouterr().err.endswith("jaisp: interrupted\n")
         assert contents() == []
 
+    def test_what_files_do_not_tell(self, survey_files, weights, workplace, capsys):
+        """Band, PSF and zero point by options."""
+        sky = fits.getdata(survey_files["rubin"][0], "IMAGE")
+        fits.writeto("mine.fits", sky / np.float32(10 ** ((31.4 - 27.0) / 2.5)), header(0.2, 48))
+        fits.writeto("its_psf.fits", psf(0.2, 0.8))
+        options = ["--rubin-psf", "its_psf.fits", "--rubin-zero-point", "27.0", "--activity", "0"]
+        command = ["catalog", "--rubin", "i=mine.fits", *options, "-o", "out.fits", "--weights", weights]
+        assert main(command) == 0
+        band = read_catalog("out.fits").meta["bands"]["rubin_i"]
+        assert band["psf_source"] == "given"
+        # noise of 2 nJy a pixel, whatever the units of the file
+        area = 1 / np.sum(psf(0.2, 0.8) ** 2)
+        assert band["depth_5sigma_ab"] == pytest.approx(31.4 - 2.5 * np.log10(10 * np.sqrt(area)), abs=0.3)
+
+    def test_region(self, survey_files, weights, workplace):
+        command = ["catalog", "--rubin", *survey_files["rubin"], "--euclid", *survey_files["euclid"]]
+        command += ["-o", "out.fits", "--weights", weights, "--region", "euclid", "--plot", "out.png"]
+        assert main(command) == 0
+        assert read_catalog("out.fits").meta["grid"]["shape"] == [96, 96]
+
     @pytest.mark.parametrize(
         "name", ["EUCLJ174752.17+660743.0.fits", "example_ra63.587_dec-49.684_300px.fits"]
     )
@@ -94,6 +114,7 @@ class TestOutput:
     def test_an_input_is_not_overwritten(self, refuse, workplace):
         path = write_euclid(workplace / "euclid_VIS.fits", "VIS")
         refuse("it is an input; choose another name", "--euclid", path, output="euclid_VIS.fits")
+        refuse("it is an input; choose another name", "--euclid", f"VIS={path}", output="euclid_VIS.fits")
 
     def test_not_writable(self, survey_files, refuse, monkeypatch):
         def forbid(*args, **kwargs):
