@@ -75,8 +75,8 @@ def run(rubin_files, euclid_files):
         # Interpolation keeps the brightness of a pixel: scale by the areas to keep flux. Variance per
         # pixel falls with the area too, as the flux in a fixed aperture must keep its error.
         ratio = np.abs(np.linalg.det(wcs.pixel_scale_matrix) / np.linalg.det(rubin_wcs.pixel_scale_matrix))
-        moved, _ = reproject_interp((image, rubin_wcs), wcs, shape_out=vis.shape)
-        moved_variance, _ = reproject_interp((variance, rubin_wcs), wcs, shape_out=vis.shape)
+        planes = (np.stack([image, variance]), rubin_wcs)
+        (moved, moved_variance), _ = reproject_interp(planes, wcs, shape_out=(2, *vis.shape))
         bad = ~np.isfinite(moved) | ~np.isfinite(moved_variance)
         moved[bad], moved_variance[bad] = 0, 1e30
         images["rubin", band] = native(moved * ratio), native(moved_variance * ratio)
@@ -88,7 +88,8 @@ def run(rubin_files, euclid_files):
     other = i_wcs.pixel_to_world(second["x"], second["y"])
     index, separation, _ = sky.match_to_catalog_sky(other)
     partner = np.where(separation.arcsec < 0.5, index, -1)
-    taken = np.isin(np.arange(len(other)), partner)
+    on_image = wcs.footprint_contains(other)
+    taken = np.isin(np.arange(len(other)), partner) | ~on_image
     sky = SkyCoord(
         np.r_[sky.ra.deg, other.ra.deg[~taken]], np.r_[sky.dec.deg, other.dec.deg[~taken]], unit="deg"
     )

@@ -89,9 +89,10 @@ def local_background(image, box):
     counts = [max(1, round(size / box)) for size in image.shape]
     edges = [np.linspace(0, size, n + 1).astype(int) for size, n in zip(image.shape, counts, strict=True)]
     level = np.empty(counts)
+    # Every other pixel will do: neighbours are correlated.
     for i, rows in enumerate(pairwise(edges[0])):
         for j, columns in enumerate(pairwise(edges[1])):
-            level[i, j] = _clipped_median(image[slice(*rows), slice(*columns)].ravel())
+            level[i, j] = _clipped_median(image[slice(*rows, 2), slice(*columns, 2)].ravel())
     level = median_filter(level, 3, mode="nearest")
     centres = [(edge[:-1] + edge[1:] - 1) / 2 for edge in edges]
     places = [

@@ -60,9 +60,9 @@ class MatchedFilter(Peer):
     name = "matched filter"
     grid: ClassVar[dict] = {
         "rule": ("flat", "templates", "chi"),
+        "background": (3.2, 6.4),
         "peaks": ("joint", "joined"),
         "window": (3, 5, 7),
-        "background": (3.2, 6.4),
         "dip": (0.0, 2.0),
         "prominence": (0.0, 0.1, 0.3),
         "contrast": (0.0, 0.1),
@@ -110,18 +110,26 @@ class _Prepared:
 
     def __init__(self, surveys, wcs, scale):
         self.surveys, self.wcs, self.scale = surveys, wcs, scale
-        self._found = {}
+        self._found, self._map = {}, {}
 
     def peaks(self, surveys, rule, background, window):
         """Position, S/N, dip and contrast of all peaks of the combined map of some surveys."""
         key = (surveys, rule, background, window)
         if key not in self._found:
-            bands = {band: value for name in surveys for band, value in self.surveys[name].items()}
-            image = combine(bands, rule)
-            image = image - local_background(image, round(background / self.scale))
+            image = self.combined(*key[:-1])
             x, y, snr = find_peaks(image, window)
             self._found[key] = (x, y, snr, *_neighbours(image, x, y, snr, self.scale))
         return self._found[key]
+
+    def combined(self, surveys, rule, background):
+        """Combined map of some surveys, less its background."""
+        key = (surveys, rule, background)
+        if key not in self._map:
+            bands = {band: value for name in surveys for band, value in self.surveys[name].items()}
+            image = combine(bands, rule)
+            image = image - local_background(image, round(background / self.scale))
+            self._map[key] = image.astype(np.float32)
+        return self._map[key]
 
 
 def _band_map(image, band, places):

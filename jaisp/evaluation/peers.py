@@ -30,14 +30,20 @@ def import_sep():
 
 
 class _SEPPeer(Peer):
-    """SEP on one signal-to-noise image."""
+    """
+    SEP on one signal-to-noise image.
+
+    ``threshold`` is in sigma of the filtered image, ``background`` the side in arcsec of the boxes of SEP's
+    background, and ``ranking`` the S/N that ranks: of the pixels above the threshold, in an aperture of 0.3
+    arcsec radius, or of the filtered peak.
+    """
 
     grid: ClassVar[dict] = {
-        "threshold": (1.5, 1.0, 2.0, 3.0),
+        "threshold": (1.5, 1.0, 2.5),
         "kernel": ("default", "none", "psf", "gaussian"),
         "deblend_cont": (0.005, 0.02, 0.0001),
         "deblend_nthresh": (32, 64),
-        "background": (6.4, 3.2),
+        "background": (3.2,),
         "ranking": ("isophotal", "aperture", "peak"),
     }
 
@@ -104,7 +110,7 @@ class SEPJoined(Peer):
         "threshold": (1.5, 1.0, 2.5),
         "kernel": ("default", "none", "gaussian"),
         "deblend_cont": (0.005, 0.02, 0.0001),
-        "background": (6.4, 3.2),
+        "background": (3.2,),
         "ranking": ("isophotal", "aperture", "peak"),
         "rubin_threshold": (1.5, 3.0),
         "rubin_kernel": ("default", "psf"),

@@ -154,7 +154,7 @@ def test_tuning_picks_the_settings_with_the_best_figure(bright):
     peer = SEPEuclid()
     peer.grid = peer.grid | {"threshold": (40.0, 3.0), "kernel": ("default",), "deblend_nthresh": (32,)}
     tuning = tune(peer, [bright])
-    assert len(tuning.settings) == len(tuning.scores) == 2 * 3 * 2 * 3
+    assert len(tuning.settings) == len(tuning.scores) == 2 * 3 * 3
     best = tuning.best("best_f1")
     assert best["threshold"] == 3
     assert evaluate(peer, [bright], [best])[0].best_f1 == max(score.best_f1 for score in tuning.scores)
