@@ -1,0 +1,184 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""The scripts in ``benchmarks/`` run, and what they work out by themselves is right."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+
+import jaisp
+from jaisp.evaluation import match_field
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+pytest.importorskip("galsim")
+pytest.importorskip("sep")
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def skies(tmp_path_factory):
+    """Folder with the smallest fields that the benchmark of detection draws."""
+    return tmp_path_factory.mktemp("skies")
+
+
+@pytest.fixture(scope="module")
+def perfect(skies):
+    """A model that knows the truth: it looks up the field by its frame."""
+
+    class Perfect:
+        def catalog(self, rubin=None, euclid=None, **options):
+            for path in skies.rglob("truth.fits"):
+                truth = QTable.read(path)
+                x, y = euclid.wcs.world_to_pixel(truth["sky_centroid"])
+                if np.allclose(x, truth["x"].value, atol=1e-3) and np.allclose(
+                    y, truth["y"].value, atol=1e-3
+                ):
+                    break
+            truth = truth[truth["snr"] > 3]
+            table = QTable({"sky_centroid": truth["sky_centroid"], "activity": np.ones(len(truth))})
+            table["match_probability"] = np.ones(len(truth))
+            table["rubin_sky_centroid"] = table["euclid_sky_centroid"] = truth["sky_centroid"]
+            for name in ("ra_err", "dec_err"):
+                table[name] = np.full(len(truth), 10.0) * u.mas
+            for name in truth.colnames:
+                if name.endswith("_flux"):
+                    table[name], table[f"{name}_err"] = truth[name], 0.1 * truth[name]
+            return table
+
+    return Perfect()
+
+
+@pytest.fixture
+def with_perfect(monkeypatch, perfect):
+    fake = SimpleNamespace(from_pretrained=lambda weights=None: perfect)
+    monkeypatch.setitem(vars(jaisp), "DETRJEPA", fake)
+
+
+def test_detection_from_skies_to_tables(skies, tmp_path, with_perfect):
+    detection = load("detection")
+    options = ["--folder", skies, "-o", tmp_path, "--fields", 1, "--size", 0.3, "--quick", "--kinds", "plain"]
+    detection.main([str(option) for option in options])
+    table = QTable.read(tmp_path / "detection.ecsv")
+    assert list(table["finder"]) == [
+        "jaisp",
+        "SEP on VIS",
+        "SEP on VIS + griz",
+        "SEP on VIS joined with griz",
+        "matched filter",
+    ]
+    assert table["completeness_98"][0] == table["best_f1"][0] == 1
+    assert (table["best_f1"][1:] < 1).all()
+    assert (table["best_f1"][1:] > 0.3).all()
+    text = (tmp_path / "detection.md").read_text()
+    for part in (
+        "blends at purity 0.95 / best SEP",
+        "Expected calibration error",
+        "Positions",
+        "rubin_i",
+        '"rule"',
+    ):
+        assert part in text
+    assert (tmp_path / "curves_ten_year_plain.png").exists()
+
+
+def test_detection_of_given_fields_and_bands(skies, tmp_path, with_perfect):
+    detection = load("detection")
+    given = next(skies.rglob("field_000"))
+    options = ["--folder", skies, "-o", tmp_path, "--fields-from", given, "--no-peers", "--bands", "VIS", "y"]
+    detection.main([str(option) for option in options])
+    assert list(QTable.read(tmp_path / "detection.ecsv")["sky"]) == ["given fields"]
+    field = detection.read_field(given, bands=["VIS", "y"])
+    assert field.rubin.bands == ("y",)
+    assert field.euclid.bands == ("VIS",)
+    assert detection.read_field(given, surveys="rubin").euclid is None
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--bands", "w"], "unknown band 'w'; allowed: u, g, r, i, z, y, VIS, Y, J, H"),
+        (["--fields-from", "x"], "--fields-from needs --tune-on"),
+    ],
+)
+def test_detection_refuses(options, text, capsys):
+    with pytest.raises(SystemExit):
+        load("detection").parse(["--folder", "f", "-o", "o", *options])
+    assert text in capsys.readouterr().err
+
+
+def test_ratios_are_against_the_best_of_each_kind():
+    rows = [("jaisp", 0.9, 0.9, 0.8), ("SEP on VIS", 0.7, 0.5, 0.2), ("SEP x", 0.6, 0.6, 0.4)]
+    rows.append(("matched filter", 0.8, 0.75, 0.5))
+    table = QTable(rows=rows, names=["finder", "best_f1", "completeness_95", "blends_95"])
+    np.testing.assert_allclose(load("detection").ratios(table)["reached"], [1.5, 2.0, 1.2, 0.1])
+
+
+def test_plain_script_measures_what_is_there(skies, tmp_path):
+    plain = load("plain_script")
+    field = next(skies.rglob("field_000"))
+    files = {survey: [str(path) for path in field.glob(f"{survey}_*.fits")] for survey in ("rubin", "euclid")}
+    plain.main(["--rubin", *files["rubin"], "--euclid", *files["euclid"], "-o", str(tmp_path / "plain.fits")])
+    table, truth = QTable.read(tmp_path / "plain.fits"), QTable.read(field / "truth.fits")
+    assert sum(name.endswith("_flux") for name in table.colnames) == 10
+    match = match_field(
+        SkyCoord(table["ra"], table["dec"], unit="deg"), np.ones(len(table)), truth, min_snr=50
+    )
+    found = match.outcome == 1
+    assert found.sum() >= 3
+    for name in ("rubin_i_flux", "euclid_vis_flux"):
+        ratio = table[name][found] / truth[name][match.truth_index[found]].value
+        assert 0.4 < np.median(ratio) < 1.3
+
+
+def test_cost_of_a_command(tmp_path):
+    pipeline = load("pipeline")
+    code = "x = bytearray(200_000_000); import time; time.sleep(0.2); print('done')"
+    wall, processor, memory = pipeline.measure([sys.executable, "-c", code], tmp_path / "log")
+    assert 0.2 < wall < 20
+    assert processor < wall + 1
+    assert 2e8 < memory < 1e9
+    assert (tmp_path / "log").read_text() == "done\n"
+    with pytest.raises(SystemExit, match="failed with status 3"):
+        pipeline.measure([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log")
+
+
+def test_injections_have_their_flux_and_lie_on_blank_sky(skies):
+    realsky = load("realsky")
+    image = realsky.read_vis(next(skies.rglob("euclid_VIS.fits")))
+    blank = realsky.blank_sky(image)
+    assert 0.05 < blank.mean() < 0.95
+    data, truth = realsky.inject(image, blank, np.random.default_rng(1), density=300, faintest=26)
+    added = data - image.data["VIS"]
+    assert added.sum() == pytest.approx(truth["flux"].value.sum(), rel=0.05)
+    assert len(realsky.in_blank(image, blank, truth)) == len(truth)
+    assert (truth["snr"] > 5).any()
+
+
+def test_real_sky_without_a_model(skies, tmp_path):
+    options = [next(skies.rglob("euclid_VIS.fits")), "-o", tmp_path, "--no-model", "--realisations", 2]
+    load("realsky").main([str(option) for option in options])
+    text = (tmp_path / "realsky.md").read_text()
+    assert "SEP default, aperture S/N" in text
+    table = QTable.read(tmp_path / "euclid_VIS_injected.ecsv")
+    assert (table["average_precision"] > 0.3).all()
+
+
+def test_asv_configuration_names_this_folder():
+    config = json.loads((FOLDER / "asv.conf.json").read_text())
+    assert (FOLDER / config["repo"] / "pyproject.toml").exists()
+    assert (FOLDER / config["benchmark_dir"] / "bench_catalog.py").exists()
