@@ -1,11 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Configuration of Sphinx, on top of the shared one of Astropy's affiliated packages."""
 
+import contextlib
 import csv
+import io
 import os
 from importlib.metadata import metadata
 from pathlib import Path
 
+from sphinx.errors import ExtensionError
 from sphinx_astropy.conf.v2 import *  # noqa: F403
 from sphinx_astropy.conf.v2 import exclude_patterns, extensions
 
@@ -19,8 +22,9 @@ version = ".".join(release.split(".")[:2])
 if not os.environ.get("READTHEDOCS"):
     intersphinx_mapping = {}
 
+GENERATED = Path(__file__).parent / "api"
 # Generated pages of names that are no longer public would be orphans.
-for page in (Path(__file__).parent / "api").glob("*.rst"):
+for page in GENERATED.glob("*.rst"):
     page.unlink()
 
 # Needs graphviz, and there is not much to inherit.
@@ -40,11 +44,22 @@ def write_flags(app):
     """Write the table of flags that the guide shows, from the registry."""
     from jaisp.catalog import FLAGS
 
-    folder = Path(app.srcdir) / "api"
-    folder.mkdir(exist_ok=True)
-    with (folder / "flags.csv").open("w", newline="") as file:
+    with (GENERATED / "flags.csv").open("w", newline="") as file:
         csv.writer(file).writerows((flag.value, f"``{flag.name}``", flag.description) for flag in FLAGS)
 
 
+def run_demo(app):
+    """Run ``jaisp demo``, whose output and pictures the pages show: what they say is what it does."""
+    from jaisp.cli import main
+
+    output = io.StringIO()
+    with contextlib.chdir(GENERATED), contextlib.redirect_stdout(output):
+        if main(["demo"]) != 0:
+            raise ExtensionError("jaisp demo failed")
+        Path("demo.txt").write_text(output.getvalue())
+
+
 def setup(app):
+    GENERATED.mkdir(exist_ok=True)
     app.connect("builder-inited", write_flags)
+    app.connect("builder-inited", run_demo)
