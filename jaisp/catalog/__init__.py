@@ -6,21 +6,21 @@ import importlib
 _HOMES = {
     "ActivityCalibration": "calibration",
     "FLAGS": "flags",
-    "FieldSlots": "detect",
+    "FieldSlots": "detection",
     "Flag": "flags",
-    "Matches": "crossmatch",
-    "Measurement": "measure",
-    "Sources": "measure",
+    "Matches": "crossmatching",
+    "Measurement": "measurement",
+    "Sources": "measurement",
     "SurveyLinks": "links",
     "check_output": "write",
-    "crossmatch": "crossmatch",
+    "crossmatch": "crossmatching",
     "decode_flags": "flags",
-    "detect": "detect",
+    "detect": "detection",
     "flag_value": "flags",
     "link_surveys": "links",
     "make_catalog": "build",
-    "match_positions": "crossmatch",
-    "measure": "measure",
+    "match_positions": "crossmatching",
+    "measure": "measurement",
     "measure_offset": "links",
     "plot_catalog": "plots",
     "plot_crossmatch": "plots",
@@ -34,12 +34,9 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name):
-    # Lazy: reading a catalogue or decoding flags needs no torch. Functions that share their module's
-    # name are put here for good, so that the import of the module does not shadow them.
+    # Lazy: reading a catalogue or decoding flags needs no torch.
     if name in _HOMES:
-        value = getattr(importlib.import_module(f"jaisp.catalog.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+        return getattr(importlib.import_module(f"jaisp.catalog.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

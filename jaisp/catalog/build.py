@@ -6,9 +6,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from jaisp.catalog.calibration import ActivityCalibration
-from jaisp.catalog.detect import detect
+from jaisp.catalog.detection import detect
 from jaisp.catalog.links import link_surveys, measure_offset
-from jaisp.catalog.measure import Sources, measure
+from jaisp.catalog.measurement import Sources, measure
 from jaisp.catalog.table import build_table, provenance
 from jaisp.exceptions import ConfigError, ImageError
 from jaisp.image import SurveyImage

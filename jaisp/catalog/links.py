@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from jaisp.catalog.crossmatch import match_positions
-from jaisp.catalog.detect import FieldSlots
+from jaisp.catalog.crossmatching import SYSTEMATIC, match_positions
+from jaisp.catalog.detection import FieldSlots
 
 __all__ = ["SurveyLinks", "link_surveys", "measure_offset"]
 
 _PIXEL = 0.1  # arcsec
+_FEWEST = 5  # matches from which an offset is measured
+_UNKNOWN_OFFSET = 0.06  # arcsec per axis: how far the surveys' frames may be apart where it is not
 _UNRESOLVED = 8.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
 
 
@@ -82,7 +84,7 @@ def measure_offset(rubin, euclid):
     error = np.hypot(_errors(rubin)[matches.first], _errors(euclid)[matches.second]) / _PIXEL
     sharp = error < 1.0
     shift, error = shift[sharp], error[sharp]
-    if len(shift) < 5:
+    if len(shift) < _FEWEST:
         return {"dx": 0.0, "dy": 0.0, "error": 0.0, "n": len(shift)}
     weight = 1 / (error**2 + 0.2**2)
     centre = np.median(shift, axis=0)
@@ -148,6 +150,7 @@ def link_surveys(joint, rubin, euclid, offset):
             error2=_errors(euclid),
             embedding1=rubin.embedding,
             embedding2=euclid.embedding,
+            systematic=SYSTEMATIC if offset["n"] >= _FEWEST else _UNKNOWN_OFFSET,
         )
         partner = np.full(len(rubin), -1)
         partner[matches.first] = np.arange(len(matches.first))

@@ -17,7 +17,7 @@ __all__ = ["Matches", "crossmatch", "match_positions"]
 
 _CHI2_99 = 9.21  # 99 % of chi-square with two degrees of freedom
 _COMPLETENESS = 0.8  # prior probability that an object of one set is in the other
-_SYSTEMATIC = 0.02  # arcsec: what is left of the offset field, added to all errors
+SYSTEMATIC = 0.03  # arcsec: what is left of the offset field, added to all errors
 # Log odds of "same object" gained per unit of cosine above the midpoint; replaced by measured values
 # where the weights carry them.
 SIMILARITY_SLOPE, SIMILARITY_MIDPOINT = 6.0, 0.4
@@ -62,6 +62,7 @@ def match_positions(
     similarity_weight=3.0,
     similarity=(SIMILARITY_SLOPE, SIMILARITY_MIDPOINT),
     area=None,
+    systematic=SYSTEMATIC,
 ):
     """
     Match two sets of points in a plane, one-to-one, of least cost; an object may stay unmatched.
@@ -85,6 +86,8 @@ def match_positions(
         Slope and midpoint of the log odds of the cosine.
     area : float, optional
         Area in square arcsec, for the density of unrelated objects; that of the bounding box by default.
+    systematic : float
+        Error per axis in arcsec that all separations have beside the errors given.
 
     Returns
     -------
@@ -97,7 +100,7 @@ def match_positions(
         return Matches(empty, empty, np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(n, int))
     near = cKDTree(xy1).sparse_distance_matrix(cKDTree(xy2), radius, output_type="coo_matrix")
     i, j, distance = near.row, near.col, near.data
-    variance = np.asarray(error1)[i] ** 2 + np.asarray(error2)[j] ** 2 + _SYSTEMATIC**2
+    variance = np.asarray(error1)[i] ** 2 + np.asarray(error2)[j] ** 2 + systematic**2
     chi2 = distance**2 / variance
     if embedding1 is None or embedding2 is None:
         cosine = np.full(len(i), np.nan)
@@ -154,8 +157,6 @@ def _assign_sparse(i, j, cost, n, m):
 
 def _plane(table, centre):
     """Positions of a table as arcsec offsets from ``centre``."""
-    if "sky_centroid" not in table.colnames:
-        raise ConfigError(f"a table to match needs a sky_centroid column; it has {', '.join(table.colnames)}")
     east, north = centre.spherical_offsets_to(table["sky_centroid"])
     return np.stack([east.to_value(u.arcsec), north.to_value(u.arcsec)], axis=-1)
 
@@ -190,6 +191,11 @@ def crossmatch(table1, table2, *, radius=1 * u.arcsec, embedding=True, default_e
         ``index1``, ``index2``, ``separation`` (mas), ``match_similarity``, ``match_probability``.
     """
     columns = ("index1", "index2", "separation", "match_similarity", "match_probability")
+    for table in (table1, table2):
+        if "sky_centroid" not in table.colnames:
+            raise ConfigError(
+                f"a table to match needs a sky_centroid column; it has {', '.join(table.colnames)}"
+            )
     if not len(table1) or not len(table2):
         values = [np.zeros(0, int)] * 2 + [np.zeros(0) * u.mas] + [np.zeros(0)] * 2
         return QTable(values, names=columns)

@@ -1,0 +1,78 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Cross-match by position and embedding, and the slots of two surveys."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+
+from jaisp.catalog import crossmatch, match_positions
+from jaisp.exceptions import ConfigError
+
+
+def unit(values):
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def test_recovers_shuffled_objects_and_leaves_strangers_alone():
+    rng = np.random.default_rng(1)
+    xy = rng.uniform(0, 60, (80, 2))
+    order = rng.permutation(80)
+    other = np.concatenate([xy[order] + rng.normal(0, 0.05, (80, 2)), rng.uniform(100, 160, (20, 2))])
+    matches = match_positions(xy, other, error1=np.full(80, 0.05), error2=np.full(100, 0.05), area=3600)
+    truth = np.empty(80, int)
+    truth[order] = np.arange(80)
+    right = truth[matches.first] == matches.second
+    assert len(matches.first) >= 76
+    assert right.mean() > 0.97
+    assert (matches.second < 80).all()
+    assert len(set(matches.second)) == len(matches.second)
+    assert np.median(matches.probability) > 0.9
+
+
+def test_the_embedding_decides_between_equal_neighbours():
+    embedding = unit(np.eye(3, 8))
+    matches = match_positions(
+        [[0.0, 0.0]],
+        [[-0.1, 0.0], [0.1, 0.0]],
+        error1=[0.05],
+        error2=[0.05, 0.05],
+        embedding1=embedding[:1],
+        embedding2=embedding[[1, 0]],
+    )
+    assert matches.second.tolist() == [1]
+    assert matches.probability[0] > 0.9
+    assert matches.n_candidates.tolist() == [2]
+    alone = match_positions([[0.0, 0.0]], [[-0.1, 0.0], [0.1, 0.0]], error1=[0.05], error2=[0.05, 0.05])
+    assert alone.probability[0] < 0.6
+    assert np.isnan(alone.similarity[0])
+
+
+def test_gate_and_empty_sets():
+    far = match_positions([[0.0, 0.0]], [[0.6, 0.0]], error1=[0.02], error2=[0.02])
+    assert len(far.first) == 0
+    assert far.n_candidates.tolist() == [1]
+    none = match_positions(np.zeros((0, 2)), [[0.0, 0.0]], error1=[], error2=[0.1])
+    assert len(none.first) == 0
+
+
+def test_tables_with_and_without_embeddings():
+    rng = np.random.default_rng(2)
+    ra, dec = 150 + rng.uniform(0, 0.02, 50), 2 + rng.uniform(0, 0.02, 50)
+    first = QTable({"sky_centroid": SkyCoord(ra, dec, unit="deg")})
+    second = QTable({"sky_centroid": SkyCoord(ra[::-1], dec[::-1] + 0.05 / 3600, unit="deg")})
+    pairs = crossmatch(first, second)
+    assert (pairs["index1"] + pairs["index2"] == 49).mean() > 0.95
+    assert pairs["separation"].unit == u.mas
+    np.testing.assert_allclose(pairs["separation"].value, 50, atol=1)
+    first["embedding"] = unit(rng.normal(size=(50, 16)))
+    second["embedding"] = first["embedding"][::-1]
+    pairs = crossmatch(first, second)
+    np.testing.assert_allclose(pairs["match_similarity"], 1, atol=1e-6)
+    assert len(crossmatch(first[:0], second)) == 0
+
+
+def test_a_table_without_positions():
+    with pytest.raises(ConfigError, match="needs a sky_centroid column; it has ra"):
+        crossmatch(QTable({"ra": [1.0]}), QTable({"sky_centroid": SkyCoord([1], [1], unit="deg")}))

@@ -1,0 +1,111 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Measurement against scenes drawn by GalSim."""
+
+import numpy as np
+import pytest
+
+from jaisp.catalog import Sources, measure
+from jaisp.catalog._groups import find_groups
+from jaisp.io import align
+
+from .helpers import draw
+
+pytest.importorskip("galsim")
+
+N = 300
+
+
+def make_sources(xy, radius, rng, scatter=0.4):
+    n = len(xy)
+    return Sources(
+        x=xy[:, 0] + rng.normal(0, scatter, n),
+        y=xy[:, 1] + rng.normal(0, scatter, n),
+        position_err=np.full(n, scatter),
+        half_light_radius=np.maximum(radius * rng.uniform(0.8, 1.2, n), 0.02),
+        e1=np.zeros(n),
+        e2=np.zeros(n),
+        is_point=radius == 0,
+    )
+
+
+@pytest.fixture(scope="module")
+def field():
+    """A grid of well separated stars and discs, seen by both surveys with an offset of 40 mas."""
+    rng = np.random.default_rng(3)
+    x, y = np.meshgrid(np.arange(30, 280, 48.0), np.arange(30, 280, 48.0))
+    xy = np.stack([x.ravel(), y.ravel()], axis=-1) + rng.uniform(-3, 3, (x.size, 2))
+    radius = np.where(np.arange(len(xy)) % 2, 0.0, 0.35)
+    flux = rng.uniform(300, 1500, len(xy))
+    sources = [(*position, f, r) for position, f, r in zip(xy, flux, radius, strict=True)]
+    offset = (0.4, -0.2)
+    pair = align(
+        draw("rubin", ["g", "i"], sources, N // 2, rng, sigma=4.0, offset=offset),
+        draw("euclid", ["VIS", "H"], sources, N, rng, sigma=1.5),
+    )
+    return pair, xy, flux, radius, offset, rng
+
+
+def test_positions_fluxes_and_their_errors(field):
+    pair, xy, flux, radius, offset, rng = field
+    result = measure(pair, make_sources(xy, radius, rng))
+    assert result.offset == pytest.approx(offset, abs=5 * max(result.offset_err, 0.01))
+    assert result.refined.all()
+    assert not result.failed.any()
+    pulls = np.concatenate([(result.x - xy[:, 0]) / result.x_err, (result.y - xy[:, 1]) / result.y_err])
+    assert 0.7 < pulls.std() < 1.4
+    assert np.abs(pulls.mean()) < 0.4
+    for channel in (1, 3, 6, 9):
+        pulls = (result.flux[:, channel] - flux) / result.flux_err[:, channel]
+        assert 0.6 < pulls.std() < 1.5
+        assert np.median(result.flux[:, channel] / flux) == pytest.approx(1, abs=0.03)
+    missing = [0, 2, 4, 5, 7, 8]
+    assert np.isnan(result.flux[:, missing]).all()
+    assert np.isnan(result.coverage[:, missing]).all()
+    galaxy = radius > 0
+    assert np.median(result.half_light_radius[galaxy]) == pytest.approx(0.35, rel=0.1)
+    assert (result.half_light_radius[~galaxy] == 0).all()
+
+
+def test_neighbours_share_their_light_rightly():
+    rng = np.random.default_rng(5)
+    truth = [(100.0, 100.0, 900.0, 0.0), (106.0, 102.0, 400.0, 0.0), (200.0, 60.0, 500.0, 0.0)]
+    pair = align(
+        draw("rubin", ["i"], truth, 120, rng, sigma=2.0), draw("euclid", ["VIS"], truth, 240, rng, sigma=0.7)
+    )
+    xy = np.array(truth)[:, :2]
+    result = measure(pair, make_sources(xy, np.zeros(3), rng, scatter=0.2))
+    assert result.n_group.tolist() == [2, 2, 1]
+    assert result.group[0] == result.group[1] != result.group[2]
+    for channel in (3, 6):
+        assert result.flux[:, channel] == pytest.approx(np.array(truth)[:, 2], rel=0.08)
+    # Blended by Rubin, the fluxes of the two are less certain than that of the third.
+    assert result.flux_err[1, 3] > result.flux_err[2, 3]
+
+
+def test_masked_source_has_no_flux_in_that_band():
+    rng = np.random.default_rng(6)
+    truth = [(60.0, 60.0, 900.0, 0.0), (150.0, 150.0, 900.0, 0.0)]
+    euclid = draw("euclid", ["VIS", "H"], truth, 200, rng)
+    euclid.mask["H"][130:170, 130:170] = True
+    result = measure(align(euclid=euclid), make_sources(np.array(truth)[:, :2], np.zeros(2), rng))
+    assert np.isnan(result.flux[1, 9])
+    assert result.coverage[1, 9] < 0.2
+    assert result.flux[0, 9] == pytest.approx(900, rel=0.1)
+    assert result.flux[1, 6] == pytest.approx(900, rel=0.1)
+
+
+def test_nothing_to_measure():
+    rng = np.random.default_rng(7)
+    pair = align(euclid=draw("euclid", ["VIS"], [], 100, rng))
+    result = measure(pair, make_sources(np.zeros((0, 2)), np.zeros(0), rng))
+    assert result.flux.shape == (0, 10)
+    assert result.significance().shape == (0,)
+
+
+def test_large_blends_are_cut_into_pieces():
+    rng = np.random.default_rng(8)
+    x, y = (axis.ravel() + rng.uniform(-1, 1, 100) for axis in np.meshgrid(*[np.arange(10) * 6.0] * 2))
+    label, groups = find_groups(x, y, np.zeros(100), reach=8.0)
+    assert label.max() == 0
+    assert max(len(group) for group in groups) <= 24
+    assert sorted(np.concatenate(groups)) == list(range(100))

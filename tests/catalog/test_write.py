@@ -1,0 +1,103 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Catalogues survive each format whole; a failed write leaves nothing."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.table import MaskedColumn, QTable
+from astropy.utils.masked import Masked
+
+from jaisp.catalog import FLAGS, decode_flags, flag_value, read_catalog, write_catalog
+from jaisp.exceptions import ConfigError, FileError
+
+
+@pytest.fixture
+def table():
+    mask = np.array([False, True, False])
+    ra, dec = (Masked(np.array([10.0, 0.0, 12.0]) * u.deg, mask=mask) for _ in range(2))
+    table = QTable()
+    table["id"] = [1, 2, 3]
+    table["sky_centroid"] = SkyCoord([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], unit="deg")
+    table["rubin_sky_centroid"] = SkyCoord(ra, dec)
+    table["separation"] = Masked([1.0, 0.0, 3.0] * u.mas, mask=mask)
+    table["rubin_slot"] = MaskedColumn([4, 0, 6], mask=mask)
+    table["euclid_vis_flux"] = [1.0, np.nan, 3.0] * u.nJy
+    table["rubin_unrecognized_blend"] = [True, False, True]
+    table["embedding"] = np.arange(12, dtype=np.float32).reshape(3, 4)
+    table.meta = {"versions": {"jaisp": "0.1"}, "bands": ["VIS", "H"], "threshold": 0.5}
+    return table
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet"])
+def test_round_trip(table, tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("pandas")
+    path = tmp_path / f"catalog.{suffix}"
+    write_catalog(table, path)
+    again = read_catalog(path)
+    assert again.colnames == table.colnames
+    assert again.meta == table.meta
+    assert again["euclid_vis_flux"].unit == u.nJy
+    np.testing.assert_array_equal(again["euclid_vis_flux"].value, table["euclid_vis_flux"].value)
+    np.testing.assert_array_equal(again["embedding"], table["embedding"])
+    assert again["embedding"].dtype.newbyteorder("=") == np.float32
+    assert again["sky_centroid"].separation(table["sky_centroid"]).max() < 1e-9 * u.deg
+    for name in ("separation", "rubin_slot"):
+        np.testing.assert_array_equal(again[name].mask, [False, True, False])
+    np.testing.assert_array_equal(again["rubin_sky_centroid"].ra.mask, [False, True, False])
+    np.testing.assert_array_equal(again["rubin_unrecognized_blend"], table["rubin_unrecognized_blend"])
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("catalog.csv", "unknown suffix '.csv'; allowed: .fits, .ecsv, .parquet"),
+        ("nowhere/catalog.fits", "does not exist; make it first"),
+    ],
+)
+def test_bad_output(table, tmp_path, name, text):
+    with pytest.raises(FileError, match=text):
+        write_catalog(table, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_file_is_kept_if_asked(table, tmp_path):
+    path = tmp_path / "catalog.fits"
+    path.write_text("mine")
+    with pytest.raises(FileError, match="exists"):
+        write_catalog(table, path, overwrite=False)
+    assert path.read_text() == "mine"
+    write_catalog(table, path)
+    assert len(read_catalog(path)) == 3
+
+
+def test_failed_write_leaves_nothing(table, tmp_path, monkeypatch):
+    def fail(self, path, **options):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(QTable, "write", fail)
+    with pytest.raises(FileError, match="No space left on device"):
+        write_catalog(table, tmp_path / "catalog.fits")
+    assert not list(tmp_path.iterdir())
+
+
+def test_reading_what_is_not_there(tmp_path):
+    with pytest.raises(FileError, match="does not exist"):
+        read_catalog(tmp_path / "none.fits")
+    (tmp_path / "bad.fits").write_text("no")
+    with pytest.raises(FileError, match="is not a catalogue"):
+        read_catalog(tmp_path / "bad.fits")
+
+
+def test_flags_are_distinct_bits_and_decode():
+    values = [flag.value for flag in FLAGS]
+    assert len(set(values)) == len(values)
+    assert all(value & (value - 1) == 0 for value in values)
+    assert decode_flags(flag_value("blended") | flag_value("edge")) == ["edge", "blended"]
+    assert decode_flags(np.array([0, flag_value("edge")])) == [[], ["edge"]]
+    with pytest.raises(ConfigError, match=r"unknown flag 'blendet' .did you mean 'blended'"):
+        flag_value("blendet")
