@@ -192,20 +192,21 @@ def bright_test(image, model):
     keep &= (found["y"] > EDGE) & (found["y"] < ny - EDGE) & (radius < 40)
     place = image.wcs.pixel_to_world(found["x"][keep], found["y"][keep])
     catalog = model.catalog(None, image)
+    light = catalog["euclid_vis_flux"].to_value(u.nJy)
     rows = []
-    for centre, total in zip(place, flux[keep], strict=True):
+    for centre, total, reach in zip(place, flux[keep], radius[keep] * SCALE, strict=True):
         separation = centre.separation(catalog["sky_centroid"]).arcsec
-        nearest = int(np.argmin(separation))
-        # SEP joins what jaisp may deblend: compare the light of all rows within the aperture.
-        row = catalog[nearest]
+        inside = separation < reach
+        nearest = int(np.argmin(separation)) if inside.any() else None
         rows.append(
             {
                 "ra": centre.ra.deg,
                 "dec": centre.dec.deg,
-                "separation (arcsec)": float(separation[nearest]),
-                "activity": float(row["activity"]),
-                "jaisp / SEP flux": float(row["euclid_vis_flux"].to_value(u.nJy) / total),
-                "n_blended": int(row["n_blended"]),
+                "separation (arcsec)": float(separation[nearest]) if inside.any() else np.nan,
+                "activity": float(catalog["activity"][nearest]) if inside.any() else np.nan,
+                # SEP joins what jaisp deblends: the light of all rows in the aperture is compared.
+                "rows in aperture": int(inside.sum()),
+                "jaisp / SEP flux": float(np.nansum(light[inside]) / total),
             }
         )
     return QTable(rows=rows) if rows else None

@@ -16,6 +16,8 @@ from astropy.table import QTable
 import jaisp
 from jaisp.evaluation import match_field
 
+from .helpers import sky, star_field
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 pytest.importorskip("galsim")
@@ -176,6 +178,20 @@ def test_real_sky_without_a_model(skies, tmp_path):
     assert "SEP default, aperture S/N" in text
     table = QTable.read(tmp_path / "euclid_VIS_injected.ecsv")
     assert (table["average_precision"] > 0.3).all()
+
+
+def test_bright_sources_of_an_exact_catalogue_agree_with_apertures():
+    place, flux = sky([-6.0, 0.0, 6.0], [0.0, 5.0, -4.0]), np.array([400.0, 600.0, 900.0])
+    image = star_field("euclid", {"VIS": 0.3}, place, flux, size=256, scale=0.1)
+    truth = QTable({"sky_centroid": place, "euclid_vis_flux": flux * u.nJy, "activity": np.ones(3)})
+    bright_test = load("realsky").bright_test
+    table = bright_test(image, SimpleNamespace(catalog=lambda rubin, euclid: truth))
+    assert len(table) == 3
+    assert (table["separation (arcsec)"] < 0.03).all()
+    np.testing.assert_allclose(table["jaisp / SEP flux"], 1, atol=0.1)
+    nothing = bright_test(image, SimpleNamespace(catalog=lambda rubin, euclid: truth[:0]))
+    assert np.isnan(nothing["activity"]).all()
+    assert (nothing["jaisp / SEP flux"] == 0).all()
 
 
 def test_asv_configuration_names_this_folder():
