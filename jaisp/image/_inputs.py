@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import NDData
+from astropy.nddata import NDData, VarianceUncertainty
 from astropy.wcs import WCS, FITSFixedWarning
 
 from jaisp.exceptions import ImageError, WCSError
@@ -178,7 +178,7 @@ def _nddata_variance(value, where):
         return None
     uncertainty = value.uncertainty
     try:
-        variance = uncertainty.represent_as("var")
+        variance = uncertainty.represent_as(VarianceUncertainty)
     except (AttributeError, TypeError, ValueError):
         kind = getattr(uncertainty, "uncertainty_type", type(uncertainty).__name__)
         raise ImageError(

@@ -15,6 +15,7 @@ __all__ = ["Mesh", "measure_mesh"]
 _LEAST_SKY = 0.15
 # Sky values kept for the statistics of the whole image.
 _SAMPLE = 400_000
+_SURFACE_POINTS = 40_000
 
 
 @dataclass
@@ -24,11 +25,11 @@ class Mesh:
 
     Parameters
     ----------
-    plane : tuple of float
-        Level at the middle of the image (always 0) and slopes per pixel in y and x of a plane that was
-        taken out first.
+    surface : dict
+        Polynomial surface that was taken out first: powers of y and x, which run from -1 to 1, to
+        coefficients.
     level, level_err, sd, sd_err : 2-D array
-        Mode above the plane and pixel standard deviation of the sky in each cell and their errors, NaN
+        Mode above the surface and pixel standard deviation of the sky in each cell and their errors, NaN
         where the cell has no sky.
     shape : tuple
         Shape of the image.
@@ -37,7 +38,7 @@ class Mesh:
         the image.
     """
 
-    plane: tuple
+    surface: dict
     level: np.ndarray
     level_err: np.ndarray
     sd: np.ndarray
@@ -56,9 +57,9 @@ class Mesh:
             return 0.0
         return float(1 - count / chi2)
 
-    def plane_pixels(self):
-        """Return the plane as a float32 image."""
-        return _plane_image(self.plane, self.shape, (slice(0, self.shape[0]), slice(0, self.shape[1])))
+    def surface_pixels(self):
+        """Return the surface as a float32 image."""
+        return _surface_image(self.surface, self.shape, tuple(slice(0, length) for length in self.shape))
 
     def to_pixels(self, values):
         """Interpolate cell values to the pixels; cells without a value take that of their neighbours."""
@@ -118,51 +119,64 @@ def _smooth(image, spread, bad, sd):
     return smooth_level(np.where(bad, 0, image).astype(np.float32), weight, sd)
 
 
-def _plane_image(plane, shape, box):
-    """Pixels of a plane inside a box."""
+def _terms(order):
+    """Powers of y and x in a polynomial surface, without the constant."""
+    return [(i, total - i) for total in range(1, order + 1) for i in range(total + 1)]
+
+
+def _surface_image(surface, shape, box):
+    """Pixels of a polynomial surface inside a box."""
     y, x = (
-        np.arange(piece.start, piece.stop) - (length - 1) / 2
+        2 * np.arange(piece.start, piece.stop) / max(length - 1, 1) - 1
         for piece, length in zip(box, shape, strict=True)
     )
-    return (plane[0] + plane[1] * y[:, None] + plane[2] * x).astype(np.float32)
+    image = np.zeros((len(y), len(x)), np.float32)
+    for (i, j), coefficient in surface.items():
+        image += np.float32(coefficient) * np.outer(y**i, x**j).astype(np.float32)
+    return image
 
 
-def _fit_plane(data, variance, mask, sd):
+def _fit_surface(data, variance, mask, sd, order):
     """
-    Fit a plane to the sky; its slopes are 0 unless significant.
+    Fit a smooth surface to the sky; empty unless significant.
 
     It comes before any source is masked: on a slope, no one threshold could tell sky from sources. Pixels
-    well above the plane are left out, again and again.
+    well above the surface are left out, again and again.
     """
     shape = data.shape
     rows, columns, values = [], [], []
-    for box in windows(shape, 512, most=16):
+    step = max(1, int(sd))
+    boxes = windows(shape, 512, most=16)
+    step = max(step, int(np.sqrt(sum(mask[box].size for box in boxes) / _SURFACE_POINTS)))
+    for box in boxes:
         level, _ = _smooth(data[box], _part(variance, box), mask[box], sd)
-        step = max(1, int(sd))
         good = ~mask[box][::step, ::step]
         y, x = np.mgrid[box[0].start : box[0].stop : step, box[1].start : box[1].stop : step]
         rows.append(y[good])
         columns.append(x[good])
         values.append(level[::step, ::step][good])
-    rows, columns, values = (np.concatenate(parts) for parts in (rows, columns, values))
-    middle = [(length - 1) / 2 for length in shape]
-    terms = np.stack([np.ones(values.size), rows - middle[0], columns - middle[1]], axis=1)
-    fit = np.zeros(3)
+    values = np.concatenate(values).astype(float)
+    u, v = (
+        2 * np.concatenate(parts) / max(length - 1, 1) - 1
+        for parts, length in zip((rows, columns), shape, strict=True)
+    )
+    powers = _terms(order)
+    terms = np.stack([np.ones(values.size)] + [u**i * v**j for i, j in powers], axis=1)
+    fit = np.zeros(terms.shape[1])
     for _ in range(30):
         rest = values - terms @ fit
         mode, spread = sky_statistics(rest)
         kept = (rest < mode + spread) & (rest > mode - 3 * spread)
         if np.count_nonzero(kept) < 20 or not spread > 0:
-            return (0.0, 0.0, 0.0)
-        step = np.linalg.lstsq(terms[kept], rest[kept], rcond=None)[0]
-        fit += step
-        if np.abs(terms[kept] @ step).max() < 0.02 * spread:
+            return {}
+        change = np.linalg.lstsq(terms[kept], rest[kept], rcond=None)[0]
+        fit += change
+        if np.abs(terms[kept] @ change).max() < 0.02 * spread:
             break
-    sloped = terms[kept, 1:] @ fit[1:]
-    pieces = np.count_nonzero(kept) * max(1, int(sd)) ** 2 / _piece(sd)
-    if np.var(sloped) * pieces < 25 * spread**2:
-        return (0.0, 0.0, 0.0)
-    return (0.0, float(fit[1]), float(fit[2]))
+    pieces = np.count_nonzero(kept) * step**2 / max(_piece(sd), step**2)
+    if np.var(terms[kept, 1:] @ fit[1:]) * pieces < 12 * len(powers) * spread**2:
+        return {}
+    return dict(zip(powers, fit[1:].tolist(), strict=True))
 
 
 def measure_mesh(data, variance, mask, sd, *, cell):
@@ -192,7 +206,8 @@ def measure_mesh(data, variance, mask, sd, *, cell):
         np.linspace(0, length, count + 1).astype(int) for length, count in zip(shape, counts, strict=True)
     ]
     level, deviation, free = (np.full(counts, np.nan) for _ in range(3))
-    plane = _fit_plane(data, variance, mask, sd)
+    # A cubic where the image is large enough to tell it from galaxies, else a plane.
+    surface = _fit_surface(data, variance, mask, sd, 3 if min(shape) >= 6 * cell else 1)
     samples, per_block = [], 16
     stride = max(1, int(np.sqrt(data.size / _SAMPLE)))
     # Block by block: the smoothed images of a whole survey tile would not fit into memory.
@@ -203,7 +218,7 @@ def measure_mesh(data, variance, mask, sd, *, cell):
                 slice(max(0, int(cuts[0] - cell)), min(length, int(cuts[-1] + cell)))
                 for cuts, length in zip((rows, columns), shape, strict=True)
             )
-            image = data[box] - _plane_image(plane, shape, box)
+            image = data[box] - _surface_image(surface, shape, box)
             spread = _part(variance, box)
             bad = mask[box] | source_mask(image, spread, mask[box], sd)
             smooth = _smooth(image, spread, mask[box], sd)[0]
@@ -231,5 +246,11 @@ def measure_mesh(data, variance, mask, sd, *, cell):
         "sd": float(np.median(deviation[sky])) if sky.any() else float("nan"),
     }
     return Mesh(
-        plane, level, 1.5 * smooth_sd / np.sqrt(pieces), deviation, deviation / np.sqrt(pieces), shape, whole
+        surface,
+        level,
+        1.5 * smooth_sd / np.sqrt(pieces),
+        deviation,
+        deviation / np.sqrt(pieces),
+        shape,
+        whole,
     )

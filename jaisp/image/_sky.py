@@ -20,6 +20,8 @@ __all__ = [
 
 # Fewer independent pieces of sky than this, and the mask was too greedy.
 _LEAST_PIECES = 25
+# More values than these tell nothing more.
+_ENOUGH = 100_000
 FWHM_PER_SD = 2 * np.sqrt(2 * np.log(2))
 
 # A Gaussian of which only what lies below mean + alpha * sd is left: the ratio
@@ -49,7 +51,8 @@ def sky_statistics(values, *, cut=0.5):
         ``(0, 0)`` for no values.
     """
     values = np.asarray(values, float).ravel()
-    values = np.sort(values[np.isfinite(values)])
+    values = values[np.isfinite(values)]
+    values = np.sort(values[:: values.size // _ENOUGH + 1])
     if values.size < 8:
         return (float(np.median(values)), float(np.std(values))) if values.size else (0.0, 0.0)
     mode = values[values.size // 2]
@@ -71,7 +74,8 @@ def sky_statistics(values, *, cut=0.5):
         new_sd = np.sqrt(variance / np.interp(alpha, _ALPHA, _REST_VARIANCE))
         new_mode = limit - alpha * new_sd
         settled = abs(new_mode - mode) < 1e-4 * sd and abs(new_sd - sd) < 1e-4 * sd
-        mode, sd = new_mode, new_sd
+        # Half a step: whole ones may go to and fro for ever between two values.
+        mode, sd = (mode + new_mode) / 2, (sd + new_sd) / 2
         if settled:
             break
     return float(mode), float(sd)
@@ -140,12 +144,28 @@ def source_mask(data, variance, mask, sd, *, seed=4.0, extent=1.5):
         # A smoothing length that is a large part of the image would leave nothing to compare with.
         if factor > 1 and 25 * factor * sd > min(data.shape):
             break
-        maps.append(smooth_level(data, weight, factor * sd)[1])
+        maps.append(_coarse_snr(data, weight, factor, sd))
     for levels, reach in ((maps, extent), (maps[:1], extent), (maps[:1], 0.6 * seed)):
         found = _above(levels, mask, sd, seed, reach)
         if np.count_nonzero(~mask & ~found) > _LEAST_PIECES * 4 * np.pi * sd**2:
             break
     return found
+
+
+def _coarse_snr(data, weight, factor, sd):
+    """Signal-to-noise ratio of the image smoothed by ``factor * sd``, worked out on pixels as much larger."""
+    if factor == 1:
+        return smooth_level(data, weight, sd)[1]
+    pad = [(0, -length % factor) for length in data.shape]
+    shape = [(length + more) // factor for length, (_, more) in zip(data.shape, pad, strict=True)]
+    blocks = [
+        np.pad(image, pad).reshape(shape[0], factor, shape[1], factor).sum((1, 3))
+        for image in (data * weight, weight)
+    ]
+    mean = np.divide(blocks[0], blocks[1], out=np.zeros_like(blocks[0]), where=blocks[1] > 0)
+    snr = smooth_level(mean, blocks[1], sd)[1]
+    snr = np.repeat(np.repeat(snr, factor, axis=0), factor, axis=1)
+    return snr[: data.shape[0], : data.shape[1]]
 
 
 def _above(maps, mask, sd, seed, extent):

@@ -47,11 +47,12 @@ def estimate_background(data, variance, mask, psf, *, pixel_scale):
     least = _LEAST_IN_SMALL if small and level > 0 else _LEAST_LEVEL
     if abs(level) < max(4 * whole["level_err"], least * whole["source_level"]):
         level = 0.0
+    surface = mesh.surface_pixels()
     # Variation is variation about the level that was measured, significant or not.
     part = mesh.varies(mesh.level, mesh.level_err, whole["level"])
     if part:
-        return mesh.plane_pixels() + mesh.to_pixels(whole["level"] + part * (mesh.level - whole["level"]))
-    slope = np.hypot(mesh.plane[1] * data.shape[0], mesh.plane[2] * data.shape[1])
-    if slope > (2 * _LEAST_IN_SMALL * whole["source_level"] if small else 0):
-        return mesh.plane_pixels() + np.float32(whole["level"])
+        return surface + mesh.to_pixels(whole["level"] + part * (mesh.level - whole["level"]))
+    least = 2 * _LEAST_IN_SMALL * whole["source_level"] if small else 0
+    if np.ptp(surface) > least:
+        return surface + np.float32(whole["level"])
     return np.full(data.shape, level, np.float32) if level else None

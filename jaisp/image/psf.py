@@ -13,8 +13,8 @@ __all__ = ["centre_psf", "moffat_psf", "normalize_psf", "psf_fwhm", "resize_psf"
 _BETA = {"rubin": 3.0, "euclid": 2.5}
 # Variance of a pixel's box is 1/12; a Gaussian's FWHM^2 is 8 ln 2 times its variance.
 _PIXEL_FWHM2 = 8 * np.log(2) / 12
-# Pixels. Stamps cut out to the next pixel are off by up to a half; the core of a lopsided PSF, centred as it should
-# be, by a tenth.
+# Pixels. Stamps cut out to the next pixel are off by up to a half; the core of a lopsided PSF, centred as
+# it should be, by a tenth.
 _LEAST_SHIFT = 0.15
 _SMALLEST = {"rubin": 25, "euclid": 21}
 
@@ -87,7 +87,7 @@ def centre_psf(psf, *, where="PSF"):
             f"{where}: its core lies ({x:.1f}, {y:.1f}) px off the middle of {psf.shape}; "
             "allowed: a PSF centred in its image"
         )
-    moved = ndimage.shift(psf.astype(float), (-y, -x), order=3, mode="constant")
+    moved = ndimage.shift(psf.astype(float), (-y, -x), order=5, mode="constant")
     return normalize_psf(moved), (float(x), float(y))
 
 
