@@ -48,7 +48,7 @@ class Mesh:
 
     def varies(self, values, errors, centre):
         """Part of the scatter of ``values`` about ``centre`` that ``errors`` leave: 0 if not significant."""
-        good = np.isfinite(values)
+        good = np.isfinite(values) & (errors > 0)
         count = np.count_nonzero(good)
         if count < 2:
             return 0.0

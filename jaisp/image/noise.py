@@ -73,7 +73,7 @@ def measure_variance(data, mask, psf, *, pixel_scale):
     if not sd > 0:
         _, sd = sky_statistics(values)
     # A noiseless image has no variance to find; nothing may be divided by zero.
-    floor = 1e-6 * float(np.max(np.abs(values))) or 1e-6
+    floor = max(1e-6 * float(np.max(np.abs(values))), 1e-12)
     if not sd > floor:
         return np.full(data.shape, floor**2, np.float32)
     part = mesh.varies(mesh.sd, mesh.sd_err, sd)

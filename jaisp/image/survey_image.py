@@ -22,6 +22,9 @@ __all__ = ["Finding", "SurveyImage"]
 _PIXEL_SCALES = (0.01, 2.0)
 # MER mosaics mark pixels without data by RMS = 1e16 and the value 0: both finite.
 _SENTINEL_VARIANCE = 1e20
+# Blank values such as -1e30, and what single precision cannot square.
+_LARGEST = 1e15
+_SMALLEST_VARIANCE = 1e-30
 _ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
 
@@ -77,8 +80,31 @@ class SurveyImage:
 
     Attributes
     ----------
+    bands : tuple of str
+        Names of the bands, in the order of the survey.
+    shape : tuple of int
+        ``(ny, nx)``.
+    wcs : `~astropy.wcs.WCS`
+        Celestial WCS.
+    pixel_scale : float
+        In arcsec.
+    data, variance : mapping of str to 2-D float32 array
+        nJy and nJy2 per pixel; finite everywhere.
+    mask : mapping of str to 2-D bool array
+        True where bad.
+    psf : mapping of str to 2-D float32 array
+        PSF of each band, square, odd-sized, centred, of sum 1.
+    psf_source : mapping of str to str
+        ``"given"``, ``"stars"`` or ``"survey"``.
+    background : mapping of str to 2-D float32 array or None
+        Residual sky in nJy per pixel, None where there is nothing significant.
+    noise : mapping of str to `Noise`
+        What the pixels say of the noise.
     findings : list of `Finding`
-        What was found wrong, and mended.
+        What was found wrong, and mended. What is measured on first use (``variance``, ``psf``, ``background``,
+        ``noise``) may add to it.
+    meta : dict
+        Provenance.
 
     Raises
     ------
@@ -150,9 +176,6 @@ class SurveyImage:
         self.psf = Lazy(self.bands, self._first_psf)
         self.psf_source = Lazy(self.bands, self._second_psf)
 
-    # -- checks
-    # -------------------------------------------------------------------------------------------------
-
     def _named(self, value, name, *, optional=False):
         """Return a mapping from known band names, refusing anything else."""
         if value is None and optional:
@@ -184,9 +207,12 @@ class SurveyImage:
         if not finite.any():
             raise ImageError(f"{where}: no finite pixel in the image (all NaN); give a band that has data")
         self._mask_out(band, mask, ~finite, "not finite")
+        absurd = finite & (np.abs(data) > _LARGEST)
+        self._mask_out(band, mask, absurd, f"beyond {_LARGEST:g} nJy (no data)")
+        finite &= ~absurd
         stated = variance is not None
         if stated:
-            usable = np.isfinite(variance) & (variance > 0)
+            usable = np.isfinite(variance) & (variance > _SMALLEST_VARIANCE)
             sentinel = usable & (variance >= _SENTINEL_VARIANCE)
             if not (usable & ~sentinel).any():
                 raise ImageError(
@@ -195,7 +221,7 @@ class SurveyImage:
                 )
             self._mask_out(band, mask, ~usable, "of negative, zero or infinite variance")
             self._mask_out(band, mask, sentinel, "of sentinel variance (no data)")
-        elif np.ptp(data[finite]) == 0:
+        elif finite.any() and np.ptp(data[finite]) == 0:
             raise ImageError(
                 f"{where}: every pixel is {data[finite][0]:g}, so that no noise can be measured; "
                 "give the variance, or an image with data in it"
@@ -271,9 +297,6 @@ class SurveyImage:
             self.findings.append(Finding(band, off, "moved to the middle"))
         return psf
 
-    # -- what is worked out on first use
-    # ----------------------------------------------------------------------------
-
     def _make_variance(self, band):
         if band in self._variance:
             return self._variance[band]
@@ -328,9 +351,6 @@ class SurveyImage:
         if finding:
             self.findings.append(Finding(band, *finding))
         return noise
-
-    # -- use
-    # --------------------------------------------------------------------------------------------------------
 
     def source_variance(self, band):
         """

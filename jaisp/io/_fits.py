@@ -20,7 +20,7 @@ _KINDS = {
     "image": ("FLUX", "SCI", "SCIENCE", "IMAGE", "BGSUB", "DATA"),
     "variance": ("VARIANCE", "VAR"),
     "rms": ("RMS", "ERR", "ERROR", "SIGMA"),
-    "weight": ("WEIGHT", "IVAR"),
+    "weight": ("WEIGHT", "WHT", "IVAR"),
     "mask": ("MASK", "FLAG", "FLAGS", "FLG", "DQ"),
     "psf": ("PSF",),
 }
@@ -150,9 +150,9 @@ def find_planes(hdus, path, asked=None):
         else:
             groups.setdefault(label, {}).setdefault(kind, number)
     if loose and not any("image" in kinds for kinds in groups.values()):
-        # An image without a name: PRIMARY, as a rule, with named planes beside it that carry no band.
-        labels = [label for label in groups if label is None]
-        groups.setdefault(labels[0] if labels else None, {})["image"] = loose[0]
+        # An image without a name: PRIMARY, as a rule, with named planes beside it.
+        only = next(iter(groups)) if len(groups) == 1 else None
+        groups.setdefault(only, {})["image"] = loose[0]
     primary = hdus[0].header
     planes = []
     for label, kinds in groups.items():
@@ -195,6 +195,8 @@ def _name_of(hdu):
     header = hdu.header
     for key in ("EXTNAME", "EXTTYPE"):
         name = str(header.get(key, "")).strip()
+        if name == "COMPRESSED_IMAGE":
+            continue
         if match := _PLANE_NAME.match(name):
             return match["band"], _KIND_OF[match["kind"].upper()]
         if name and survey_of_label(name):

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Which image is which band, and which are wanted."""
 
+from collections import Counter
 from pathlib import Path
 
 from jaisp.exceptions import BandError
@@ -38,28 +39,38 @@ def resolve_bands(planes, survey, bands=None):
         Band to plane.
     """
     bands = [bands] if isinstance(bands, str) else None if bands is None else list(bands)
-    foreign = []
+    alone = Counter(plane.path for plane in planes)
+    foreign = {}
     for plane in planes:
         if plane.asked is not None:
             plane.band = survey.band(plane.asked).name
             continue
-        labels = (
-            [plane.label]
-            if plane.label
-            else [plane.get(key) for key in _BAND_KEYS]
-            if plane.count == 1
-            else []
-        )
-        labels = [label for label in labels if label]
+        labels = _labels(plane)
         plane.band = next((band for label in labels if (band := band_of_label(label, survey))), None)
-        if plane.band is None and (other := next(filter(None, map(survey_of_label, labels)), None)):
-            foreign.append((plane, other))
-        elif plane.band is None and not plane.label and plane.count == 1:
-            plane.band = band_of_file(plane.path, survey)
-    # An image with a name that is no band of either survey is passed over; one without any name must be
-    # resolved.
-    strangers = [plane for plane, _ in foreign]
-    unknown = [plane for plane in planes if plane.band is None and not plane.label and plane not in strangers]
+        if plane.band is None:
+            said = next(((label, other) for label in labels if (other := survey_of_label(label))), None)
+            if said:
+                foreign[id(plane)] = said
+            elif alone[plane.path] == 1 and bands is None:
+                plane.band = band_of_file(plane.path, survey)
+    for plane in planes:
+        # The other survey's bands in a cutout are passed over; a whole file of them is a mistake.
+        if id(plane) in foreign and not any(other.band for other in planes if other.path == plane.path):
+            said, other = foreign[id(plane)]
+            raise BandError(
+                f"{plane.path}: holds {other.label} band {said} and no {survey.label} band; "
+                f"read it with read_{other.name}"
+            )
+    # So is an image whose name is no band of either survey; one without a name must be resolved.
+    unknown = [
+        plane
+        for plane in planes
+        if plane.band is None and id(plane) not in foreign and (not plane.label or alone[plane.path] == 1)
+    ]
+    if unknown and bands is not None and len(bands) != len(planes):
+        for plane in unknown:
+            plane.band = band_of_file(plane.path, survey) if alone[plane.path] == 1 else None
+        unknown = [plane for plane in unknown if plane.band is None]
     if unknown and bands is not None and len(bands) == len(planes):
         for plane, band in zip(planes, bands, strict=True):
             plane.band = survey.band(band).name
@@ -68,21 +79,13 @@ def resolve_bands(planes, survey, bands=None):
         _raise_unknown(unknown[0], survey)
     chosen = [plane for plane in planes if plane.band]
     if not chosen:
-        if foreign:
-            plane, other = foreign[0]
-            said = plane.label or plane.get("BAND") or plane.get("FILTER")
-            raise BandError(
-                f"{plane.path}: holds {other.label} band {said} and no {survey.label} band; "
-                f"read it with read_{other.name}"
-            )
         names = ", ".join(str(plane.label) for plane in planes)
         raise BandError(
             f"{planes[0].path}: no {survey.label} band among {names}; allowed: {', '.join(survey.band_names)}"
         )
-    for wanted in [plane.wanted for plane in chosen if plane.wanted is not None]:
-        own = [plane for plane in chosen if plane.wanted is wanted]
-        kept = _select(own, survey, wanted)
-        chosen = [plane for plane in chosen if plane.wanted is not wanted or plane in kept]
+    for path, wanted in {plane.path: plane.wanted for plane in chosen if plane.wanted}.items():
+        kept = _select([plane for plane in chosen if plane.path == path], survey, wanted)
+        chosen = [plane for plane in chosen if plane.path != path or plane in kept]
     if bands is not None:
         chosen = _select(chosen, survey, bands)
     resolved = {}
@@ -95,6 +98,16 @@ def resolve_bands(planes, survey, bands=None):
             )
         resolved[plane.band] = plane
     return resolved
+
+
+def _labels(plane):
+    """What a file says the band of an image is, the most particular first."""
+    if plane.count > 1 and not plane.label:
+        return []
+    labels = [plane.label] if plane.label else []
+    if not labels or survey_of_label(plane.label) is None:
+        labels += [plane.get(key) for key in _BAND_KEYS]
+    return [label for label in labels if label]
 
 
 def _select(planes, survey, bands):

@@ -77,6 +77,8 @@ def test_the_other_surveys_files(tmp_path):
     )
     cutout = write_cutout(tmp_path / "c.fits", bands=("VIS", "NIR_Y"))
     fails(BandError, "read it with read_euclid", read_rubin, cutout)
+    # Nor is it passed over among files that are right.
+    fails(BandError, f"{rubin}: holds Rubin band LSST_i", read_euclid, [vis, rubin])
     # One letter, two bands: NISP writes Y, Rubin y.
     path = write_rubin(tmp_path / "d.fits", band="Y")
     fails(BandError, "holds Euclid band Y and no Rubin band", read_rubin, path)

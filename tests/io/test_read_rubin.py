@@ -200,6 +200,31 @@ def test_multi_band_file_with_other_names(tmp_path, kind):
     assert read_rubin(f"r={path}").bands == ("r",)
 
 
+@pytest.mark.parametrize("name", ["COMPRESSED_IMAGE", "COADD_IMAGE", "coadd", None])
+def test_names_of_hdus_that_tell_no_band(tmp_path, name):
+    for path, cards in ((tmp_path / "rubin_i.fits", {}), (tmp_path / "x.fits", {"FILTER": "HSC-I"})):
+        hdu = image_hdu(pixels(), name, BUNIT="nJy", **cards, **wcs_cards())
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+        assert read_rubin(path).bands == ("i",)
+
+
+def test_image_without_a_name_among_named_planes(tmp_path):
+    path = tmp_path / "a.fits"
+    image = image_hdu(pixels(), primary=True, BUNIT="nJy", **wcs_cards())
+    fits.HDUList([image, fits.ImageHDU(np.full((40, 40), 9.0), name="LSST_I_VARIANCE")]).writeto(path)
+    image = read_rubin(path)
+    assert image.bands == ("i",)
+    np.testing.assert_array_equal(image.variance["i"], np.float32(9))
+
+
+def test_bands_said_for_files_whose_names_confuse(tmp_path):
+    paths = [write_rubin(tmp_path / name, band_key=None) for name in ("g_r.fits", "image.fits")]
+    assert read_rubin(paths[0], bands=["g"]).bands == ("g",)
+    image = read_rubin(paths, bands=["z", "i"])
+    assert image.bands == ("i", "z")
+    assert image.meta["files"]["z"] == str(paths[0])
+
+
 def write_cube(path, n=5):
     data = np.stack([pixels(seed) for seed in range(n)])
     image_hdu(data.astype(">f8"), primary=True, **wcs_cards(0.168, system="PC")).writeto(path)
