@@ -101,8 +101,7 @@ class SurveyImage:
     noise : mapping of str to `Noise`
         What the pixels say of the noise.
     findings : list of `Finding`
-        What was found wrong, and mended. What is measured on first use (``variance``, ``psf``, ``background``,
-        ``noise``) may add to it.
+        What was found wrong, and mended; ``noise``, which is measured on first use, may add to it.
     meta : dict
         Provenance.
 
