@@ -151,7 +151,10 @@ def test_save_and_load_bitwise(model, tmp_path):
         before, after = model(tiles)[view].to_numpy(), loaded(tiles)[view].to_numpy()
         for name, values in before.items():
             np.testing.assert_array_equal(values, after[name])
-    assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 def break_weights(folder, how):
