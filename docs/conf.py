@@ -4,8 +4,10 @@
 import contextlib
 import csv
 import io
+import json
 import os
 from importlib.metadata import metadata
+from importlib.resources import files
 from pathlib import Path
 
 from sphinx.errors import ExtensionError
@@ -48,6 +50,14 @@ def write_flags(app):
         csv.writer(file).writerows((flag.value, f"``{flag.name}``", flag.description) for flag in FLAGS)
 
 
+def write_validation(app):
+    """Write the last validation of the bundled weights, from the record beside them."""
+    record = json.loads((files("jaisp") / "data" / "weights" / "detr_jepa" / "config.json").read_text())
+    values = record["notes"]["validation"]
+    with (GENERATED / "validation.csv").open("w", newline="") as file:
+        csv.writer(file).writerows((f"``{name}``", f"{value:.3g}") for name, value in values.items())
+
+
 def run_demo(app):
     """Run ``jaisp demo``, whose output and pictures the pages show: what they say is what it does."""
     from jaisp.cli import main
@@ -62,4 +72,5 @@ def run_demo(app):
 def setup(app):
     GENERATED.mkdir(exist_ok=True)
     app.connect("builder-inited", write_flags)
+    app.connect("builder-inited", write_validation)
     app.connect("builder-inited", run_demo)

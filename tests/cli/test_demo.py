@@ -5,21 +5,16 @@ import re
 import sys
 from importlib.resources import files
 
-import pytest
 from astropy.table import QTable
 
 from jaisp.catalog import read_catalog
 from jaisp.cli import main
-
-BUNDLED = files("jaisp") / "data" / "weights" / "detr_jepa" / "model.safetensors"
-needs_weights = pytest.mark.skipif(not BUNDLED.is_file(), reason="no weights are bundled")
 
 
 def numbers(line):
     return [int(value) for value in re.findall(r"\d+$|\d+(?=\s+\d+$)", line)]
 
 
-@needs_weights
 def test_demo(workplace, contents, capsys):
     assert main(["demo", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
@@ -41,7 +36,6 @@ def test_demo(workplace, contents, capsys):
     assert false < 0.15 * len(first)
 
 
-@needs_weights
 def test_without_matplotlib(workplace, contents, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["demo", "-o", "here"]) == 0
