@@ -112,6 +112,7 @@ def make_catalog(
         is_point=joint.star_logit > 0,
     )
     measurement = measure(pair, sources, refine=refine, offset=(offset["dx"], offset["dy"]))
+    measurement = measurement.with_model_errors(sources.is_point)
     calibration = ActivityCalibration(**model.config.calibration.get("activity", {}))
     probabilities = {
         "activity": calibration(joint.activity_logit, measurement.significance()),

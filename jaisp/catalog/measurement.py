@@ -6,7 +6,7 @@ Sources are Gaussian-mixture discs or points under the real PSFs. Each blend is 
 linearly, positions and shapes by damped Gauss-Newton steps that are shared over all bands of both surveys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ _MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
 _BACKGROUND = 0.1  # prior on a local residual background, in units of the pixel noise
 _BULGE_MEAN = 0.2
 _FARTHEST = 4.0  # pixels that a fit may move a source from where the network saw it
+# Set on the calibration skies of benchmarks/calibrate.py, so that pulls scatter by about one.
+_ERROR_SCALE = 1.25
+_FLUX_FLOOR = (0.02, 0.06)  # of points and of galaxies, relative
+_POSITION_FLOOR = (0.01, 0.05)  # pixels
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
 _OFFSET_FLOOR = 0.1  # pixels: sources differ by more than noise, their bands show other shapes
@@ -114,6 +118,27 @@ class Measurement:
     offset: tuple
     offset_err: float
     n_offset: int
+
+    def with_model_errors(self, is_point):
+        """
+        Return a measurement whose errors include what the profiles cannot describe.
+
+        Real galaxies are not the sum of two smooth profiles, and faint neighbours go unseen: the errors of
+        the fit are scaled, and a share of the flux and a length are added in quadrature.
+
+        Parameters
+        ----------
+        is_point : ndarray of bool, shape (n,)
+            Point sources have no profile to be wrong about, but a PSF.
+        """
+        share = np.where(is_point, *_FLUX_FLOOR)[:, None]
+        floor = np.where(is_point, *_POSITION_FLOOR)
+        return replace(
+            self,
+            x_err=np.hypot(_ERROR_SCALE * self.x_err, floor),
+            y_err=np.hypot(_ERROR_SCALE * self.y_err, floor),
+            flux_err=np.hypot(_ERROR_SCALE * self.flux_err, share * self.flux),
+        )
 
     def significance(self, survey=None):
         """Joint S/N of each source: square root of the chi-square that leaving it out would cost."""

@@ -85,12 +85,12 @@ class _Run:
     def update_average(self):
         """Exponential moving average, shorter at the beginning."""
         decay = min(self.config.optimizer.ema, (1 + self.step) / (10 + self.step))
-        state = self.model.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(state[name], 1 - decay)
-            else:
-                value.copy_(state[name])
+        with torch.no_grad():
+            for value, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                value.lerp_(new, 1 - decay)
+            # Statistics of the embeddings are averages already; averaged again they would lag behind.
+            for value, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                value.copy_(new)
 
 
 def _losses(model, inputs, truth, config, *, with_jepa, progress):

@@ -1,0 +1,130 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""The bundled weights: golden tensors, silence on noise, sources found, embeddings that meet."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jaisp import DETRJEPA
+from jaisp.simulation import NoiseBank, draw_tile, make_scene
+
+GOLDEN = Path(__file__).with_name("golden_detr_jepa.json")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return DETRJEPA.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def seen(model):
+    """Eight tiles that training did not see, and what the model makes of them."""
+    noise, tiles, truths = NoiseBank(seed=9), [], []
+    for seed in range(8):
+        rng = np.random.default_rng([424242, seed])
+        arrays, truth = draw_tile(make_scene(rng), rng, noise)
+        tiles.append(arrays)
+        truths.append(truth)
+    batch = {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}
+    with torch.inference_mode():
+        return batch, truths, {view: slots.to_numpy() for view, slots in model(batch).items()}
+
+
+def test_small_enough(model):
+    folder = Path(__import__("jaisp").__file__).parent / "data" / "weights" / "detr_jepa"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
+    assert json.loads((folder / "config.json").read_text())["notes"]["validation"]["val/f1_joint"] > 0.8
+    assert model.config.calibration["activity"]["snr_slope"] > 0
+
+
+def test_golden_tensors(model):
+    """Weights, architecture and inputs together: any change of one shows here."""
+    rng = np.random.default_rng(11)
+    axis = np.arange(-16, 17)
+    spot = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 0.9**2)
+    broad = np.exp(-0.5 * (axis[4:-4, None] ** 2 + axis[4:-4] ** 2) / 1.8**2)
+    tiles = {
+        "rubin_snr": rng.normal(size=(1, 6, 64, 64)),
+        "rubin_valid": np.ones((1, 6, 64, 64), bool),
+        "rubin_noise": np.full((1, 6), 3.0),
+        "rubin_psf": np.tile(broad / broad.sum(), (1, 6, 1, 1)),
+        "euclid_snr": rng.normal(size=(1, 4, 128, 128)),
+        "euclid_valid": np.ones((1, 4, 128, 128), bool),
+        "euclid_noise": np.full((1, 4), 2.0),
+        "euclid_psf": np.tile(spot / spot.sum(), (1, 4, 1, 1)),
+    }
+    for x, y, height in ((40, 60, 30), (90, 30, 8)):
+        tiles["euclid_snr"][0, :, y - 16 : y + 17, x - 16 : x + 17] += height * spot
+        i, j = x // 2, y // 2
+        tiles["rubin_snr"][0, :, j - 12 : j + 13, i - 12 : i + 13] += height * broad
+    tensors = {
+        key: torch.from_numpy(value.astype(bool if value.dtype == bool else np.float32))
+        for key, value in tiles.items()
+    }
+    with torch.inference_mode():
+        slots = model(tensors)["joint"].to_numpy()
+    best = np.argsort(-slots["activity_logit"][0])[:2]
+    found = {
+        name: np.round(slots[name][0][best].astype(float), 5).tolist()
+        for name in ("activity_logit", "x", "y", "half_light_radius", "star_logit")
+    }
+    found["embedding"] = np.round(slots["embedding"][0][best][:, :8].astype(float), 5).tolist()
+    golden = json.loads(GOLDEN.read_text())
+    for name, values in golden.items():
+        np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def test_noise_is_empty(model):
+    noise = NoiseBank(seed=10)
+    rng = np.random.default_rng(5)
+    scene = make_scene(rng)
+    scene.rubin[:], scene.euclid[:] = 0, 0
+    tiles = [draw_tile(scene, rng, noise)[0] for _ in range(8)]
+    batch = {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}
+    with torch.inference_mode():
+        slots = model(batch)
+    # Eight tiles are 1.5 square arcminutes; backgrounds and defects are drawn at their worst.
+    for view in ("joint", "rubin", "euclid"):
+        assert (slots[view].activity > 0.5).sum() <= 6
+
+
+def test_finds_sources_where_they_are(seen):
+    _, truths, slots = seen
+    found = total = false = 0
+    for k, truth in enumerate(truths):
+        active = slots["joint"]["activity_logit"][k] > 0
+        active &= slots["joint"]["valid"][k]
+        xy = np.stack([slots["joint"]["x"][k][active], slots["joint"]["y"][k][active]], axis=-1)
+        inside = (np.abs(truth["x"] - 127.5) < 120) & (np.abs(truth["y"] - 127.5) < 120)
+        bright = inside & (truth["snr"] > 10)
+        every = np.stack([truth["x"], truth["y"]], axis=-1)
+        distance = np.linalg.norm(xy[:, None] - every[None], axis=-1)
+        found += (distance[:, bright] < 3).any(axis=0).sum()
+        total += bright.sum()
+        false += (distance[:, truth["snr"] > 2].min(axis=1) > 5).sum()
+    assert found / total > 0.75
+    assert false / found < 0.1
+
+
+def test_surveys_agree_on_an_object_and_not_on_others(seen):
+    _, _, slots = seen
+    same, other = [], []
+    for k in range(8):
+        rubin, euclid = (
+            {name: slots[view][name][k] for name in ("x", "y", "embedding")} for view in ("rubin", "euclid")
+        )
+        keep = [
+            (slots[view]["activity_logit"][k] > 2) & slots[view]["valid"][k] for view in ("rubin", "euclid")
+        ]
+        distance = np.hypot(
+            rubin["x"][keep[0]][:, None] - euclid["x"][keep[1]],
+            rubin["y"][keep[0]][:, None] - euclid["y"][keep[1]],
+        )
+        cosine = rubin["embedding"][keep[0]] @ euclid["embedding"][keep[1]].T
+        same.extend(cosine[distance < 2])
+        other.extend(cosine[distance > 20])
+    assert np.mean(same) > 0.7
+    assert np.mean(other) < 0.2
