@@ -3,7 +3,7 @@
 
 import numpy as np
 from astropy import units as u
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import binary_fill_holes, gaussian_filter, maximum_filter
 
 from jaisp.exceptions import BandError, ConfigError
 from jaisp.surveys import column_prefix
@@ -135,13 +135,14 @@ def composite(planes, noises, *, stretch, saturation):
 
 
 def _filled(image, name):
-    """Sky-subtracted data of a band in which masked pixels are the mean of those around them."""
+    """Sky-subtracted data of a band, its holes filled from around (not what lies off the image)."""
     data, mask = image.sky_subtracted(name), image.mask[name]
-    if not mask.any():
+    holes = mask & binary_fill_holes(~mask)
+    if not holes.any():
         return data
     near = gaussian_filter((~mask).astype(np.float32), _FILL)
     around = gaussian_filter(data, _FILL) / np.maximum(near, 0.02)  # fades where nothing is near
-    return np.where(mask, around, data)
+    return np.where(holes, around, data)
 
 
 def _shrunk(data):
