@@ -98,6 +98,10 @@ def write_catalog(table, path, *, overwrite=True):
         table.meta = {_META_KEY.upper(): json.dumps(meta)}
     else:
         table.meta = meta
+    if suffix == ".ecsv" and not len(table):
+        # ECSV cannot read back an empty column of vectors: it becomes one of numbers.
+        for name in [name for name in table.colnames if len(table[name].shape) > 1]:
+            table[name] = np.zeros(0, table[name].dtype)
     partial = path.with_name(f".{path.stem}.part{suffix}")
     try:
         with warnings.catch_warnings():

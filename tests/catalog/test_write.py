@@ -51,6 +51,14 @@ def test_round_trip(table, tmp_path, suffix):
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", ["fits", "ecsv"])
+def test_empty_catalogue(table, tmp_path, suffix):
+    write_catalog(table[:0], tmp_path / f"catalog.{suffix}")
+    again = read_catalog(tmp_path / f"catalog.{suffix}")
+    assert len(again) == 0
+    assert again.colnames == table.colnames
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
