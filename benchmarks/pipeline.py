@@ -9,6 +9,7 @@ Both run as commands of their own, in turns, so that what else the machine does 
 """
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -27,17 +28,30 @@ from jaisp.simulation import simulate
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
+# A child's peak begins at its parent's size, so the command is started by a small process of its own.
+_STARTER = """
+import json, os, sys, time
+start = time.perf_counter()
+pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+wall = time.perf_counter() - start
+record = [os.waitstatus_to_exitcode(status), wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]
+json.dump(record, sys.stderr)
+"""
+
+
 def measure(command, log):
     """Wall time (s), processor time (s) and peak memory (bytes) of a command; its output goes to ``log``."""
+    starter = [sys.executable, "-S", "-c", _STARTER, *(str(part) for part in command)]
     with log.open("w") as file:
-        start = time.perf_counter()
-        process = subprocess.Popen([str(part) for part in command], stdout=file, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} failed with status {process.returncode}: {log.read_text()[-2000:]}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT
+        process = subprocess.run(starter, stdout=file, stderr=subprocess.PIPE, text=True, check=False)
+    *words, record = process.stderr.rsplit("[", 1)
+    with log.open("a") as file:
+        file.writelines(words)
+    status, wall, processor, memory = json.loads("[" + record)
+    if status:
+        raise SystemExit(f"{command[0]} failed with status {status}: {log.read_text()[-2000:]}")
+    return wall, processor, memory * _RSS_UNIT
 
 
 def pair_of_files(folder, size):
