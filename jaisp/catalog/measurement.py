@@ -18,6 +18,7 @@ from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Measurement", "Sources", "measure"]
 
+_CHUNK = 192  # sources whose stamps are held in memory
 _N_SHAPE = 6  # x, y, log radius, e1, e2, bulge fraction
 _POINT = -6.0  # log radius below which a source is a point
 _STAMPS = {"rubin": (24, 32, 48, 64, 96), "euclid": (32, 48, 64, 96, 128)}
@@ -280,26 +281,38 @@ class _Solver:
         variance : ndarray, shape (n, 6)
             Of the free parameters, inf elsewhere.
         """
-        rendered = [
-            plane.render(state, sizes, free) for plane, sizes in zip(self.planes, self.sizes, strict=True)
-        ]
-        residuals = []
-        for plane, (corners, values) in zip(self.planes, rendered, strict=True):
-            residual = plane.data.copy()
-            for k, (corner, stamps) in enumerate(zip(corners, values, strict=True)):
-                where = _clip(corner, stamps.shape[-1], plane.shape)
-                if where is not None:
-                    light = self.flux[k, plane.channels].astype(np.float32)
-                    residual[(slice(None), *where[0])] -= (
-                        light[:, None, None] * stamps[(slice(None), 0, *where[1])]
-                    )
-            residuals.append(residual)
+        residuals = [plane.data.copy() for plane in self.planes]
+        still = np.zeros_like(free)
+        for part in np.array_split(np.arange(len(state)), len(state) // _CHUNK + 1):
+            for (corners, values), plane, residual in zip(
+                self._render(state, still, part), self.planes, residuals, strict=True
+            ):
+                for k in part:
+                    where = _clip(corners[k], values[k].shape[-1], plane.shape)
+                    if where is not None:
+                        light = self.flux[k, plane.channels].astype(np.float32)[:, None, None]
+                        residual[(slice(None), *where[0])] -= light * values[k][(slice(None), 0, *where[1])]
         new, variance = state.copy(), np.full(state.shape, np.inf)
         for values in self.pull.values():
             values[:] = 0
-        for members in self.groups:
-            self._solve_group(members, rendered, residuals, state, free, new, variance)
+        # Stamps with derivatives are large: only those of a few groups are held at a time.
+        pending = []
+        for number, members in enumerate(self.groups, 1):
+            pending.append(members)
+            if sum(map(len, pending)) >= _CHUNK or number == len(self.groups):
+                rendered = self._render(state, free, np.concatenate(pending))
+                for group in pending:
+                    self._solve_group(group, rendered, residuals, state, free, new, variance)
+                pending = []
         return new, variance
+
+    def _render(self, state, free, part):
+        """Corners and stamps of some sources on every plane, as dictionaries by source."""
+        rendered = []
+        for plane, sizes in zip(self.planes, self.sizes, strict=True):
+            corners, values = plane.render(state[part], sizes[part], free[part])
+            rendered.append((dict(zip(part, corners, strict=True)), dict(zip(part, values, strict=True))))
+        return rendered
 
     def _solve_group(self, members, rendered, residuals, state, free, new, variance):
         # Rows of the design: each source's template, then its derivatives if it may move.
