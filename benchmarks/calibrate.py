@@ -2,7 +2,8 @@
 """
 Fit the calibration of ``activity`` on skies that neither training nor the benchmark sees.
 
-Writes the coefficients into the weights' ``config.json``. Example::
+Writes the coefficients into the weights' ``config.json``, and prints the pulls of positions and fluxes, on which
+the model errors of `jaisp.catalog` were set. Example::
 
     python benchmarks/calibrate.py --folder skies --weights jaisp/data/weights/detr_jepa --fields 2
 """
@@ -13,15 +14,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from detection import DEPTHS, KINDS, SEEDS, Skies
+from detection import DEPTHS, KINDS, Skies, spread
 
 from jaisp import DETRJEPA
 from jaisp.catalog import ActivityCalibration
-from jaisp.evaluation import Field, match_catalog
+from jaisp.evaluation import Field, flux_residuals, match_catalog, position_residuals
 from jaisp.evaluation.matching import IGNORED, TRUE
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
-
-SEEDS["calibration"] = 6_000_000
 
 
 def joint_snr(catalog):
@@ -35,6 +34,20 @@ def joint_snr(catalog):
     return np.sqrt(total)
 
 
+def collect_pulls(pulls, catalog, match):
+    """Add the pulls of one field, of rows that are likelier real than not."""
+    sure = match.ranking > 0.5
+    columns = ("ranking", "outcome", "truth_index", "separation")
+    match = dataclasses.replace(match, **{name: getattr(match, name)[sure] for name in columns})
+    catalog = catalog[sure]
+    ra, dec = position_residuals(catalog, match)
+    pulls.setdefault("positions", []).extend([ra.pulls, dec.pulls])
+    for survey in (RUBIN, EUCLID):
+        for band in survey.band_names:
+            prefix = column_prefix(survey, band)
+            pulls.setdefault(prefix, []).append(flux_residuals(catalog, match, prefix).pulls)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--folder", type=Path, required=True)
@@ -45,7 +58,7 @@ def main(argv=None):
     model = DETRJEPA.from_pretrained(args.weights)
     notes = json.loads((args.weights / "config.json").read_text())["notes"]
     model.config = dataclasses.replace(model.config, calibration={})
-    logits, snrs, reals = [], [], []
+    logits, snrs, reals, pulls = [], [], [], {}
     for depth in DEPTHS:
         for kind in KINDS:
             for field in Skies(args.folder, "calibration", depth, kind, args.fields, args.size):
@@ -62,9 +75,13 @@ def main(argv=None):
                     logits.append(np.log(probability / (1 - probability)))
                     snrs.append(joint_snr(catalog)[known])
                     reals.append(match.outcome[known] == TRUE)
+                    if column == "snr":
+                        collect_pulls(pulls, catalog, match)
                     print(depth, kind, column, len(catalog), flush=True)
     logit, snr, is_real = (np.concatenate(values) for values in (logits, snrs, reals))
     fitted = ActivityCalibration.fit(logit, snr, is_real)
+    for name, values in pulls.items():
+        print(f"pulls of {name}: scatter {spread(np.concatenate(values)):.2f}")
     print(f"{len(logit)} candidates, {is_real.sum()} real: {fitted}")
     model.config = dataclasses.replace(model.config, calibration={"activity": fitted.to_dict()})
     model.save_pretrained(args.weights, notes=notes)

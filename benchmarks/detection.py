@@ -46,7 +46,7 @@ KINDS = {
 PSFS = ("kolmogorov", "airy", "moffat")
 ROTATIONS = (0.0, 20.0, 45.0, 75.0, 130.0, 200.0)
 # Far from the seeds of `jaisp simulate` and of training, which count from 0.
-SEEDS = {"validation": 7_000_000, "test": 8_000_000}
+SEEDS = {"calibration": 6_000_000, "validation": 7_000_000, "test": 8_000_000}
 NAME = "jaisp"
 
 
@@ -347,7 +347,7 @@ def main(argv=None):
             for depth, kind in product(args.depths, args.kinds):
                 pair = [
                     Skies(args.folder, split, depth, kind, args.fields, args.size, **chosen)
-                    for split in SEEDS
+                    for split in ("validation", "test")
                 ]
                 skies[f"{depth} {kind}"] = pair
         parts = [run_one(label, *pair, args, finders) for label, pair in skies.items()]

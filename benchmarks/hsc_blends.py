@@ -76,9 +76,8 @@ def main(argv=None):
         print(path.stem, len(table), "rows", flush=True)
     offsets = np.array(offsets)
     print(f"bright SEP sources with a row within 0.1 arcsec: {(offsets < 0.1).sum()} of {len(offsets)}")
-    print(
-        f"median distance {1e3 * np.median(offsets):.0f} mas; injected sources found: {sum(found)} of {len(found)}"
-    )
+    print(f"median distance {1e3 * np.median(offsets):.0f} mas")
+    print(f"injected sources found: {sum(found)} of {len(found)}")
     for band, values in differences.items():
         low, middle, high = np.percentile(values, [15.865, 50, 84.135])
         print(

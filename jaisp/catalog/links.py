@@ -174,7 +174,6 @@ def _unrecognized(joint, rubin_xy, rubin_index, euclid_index):
         return blend
     distance, slot = cKDTree(rubin_xy).query(_positions(joint)[orphans], distance_upper_bound=_UNRESOLVED)
     near = np.isfinite(distance)
-    blend[orphans[near]] = True
     owner = np.isin(rubin_index, slot[near]) & (rubin_index >= 0) & (euclid_index >= 0)
     # The slot must be some Euclid object's own: else it is just a neighbour that Euclid does not see.
     owned = np.isin(slot, rubin_index[owner]) & near
