@@ -2,8 +2,8 @@
 """
 Fit the calibration of ``activity`` on skies that neither training nor the benchmark sees.
 
-Writes the coefficients into the weights' ``config.json``, and prints the pulls of positions and fluxes, on which
-the model errors of `jaisp.catalog` were set. Example::
+Writes the coefficients into the weights' ``config.json``, and prints the pulls of positions and fluxes on
+which the model errors of `jaisp.catalog` were set. Example::
 
     python benchmarks/calibrate.py --folder skies --weights jaisp/data/weights/detr_jepa --fields 2
 """
