@@ -79,7 +79,7 @@ def with_vector(model):
 
 
 def own_source(xy, activity, true_xy, snr):
-    """Source of each slot within 0.3 arcsec, one-to-one, those to be found first: as in training's validation."""
+    """Source of each slot within 0.3 arcsec, one-to-one, by the rule of training's validation."""
     distance = np.linalg.norm(xy[:, None] - true_xy, axis=-1)
     cost = distance - 3.0 * (snr > 5) - 6.0 * activity[:, None]
     rows, columns = assign(cost, (distance < 3.0) & (snr > 0))
@@ -197,7 +197,7 @@ def see_fields(model, skies):
 
 
 def rubin_rows(model, field, truth, first_source, number):
-    """Catalogue of Rubin alone: fluxes and embeddings of what matches a true source, and the truth about it."""
+    """Catalogue of Rubin alone: what it says of each true source that it holds, and the truth."""
     alone = Field(field.rubin, None, truth)
     catalog, match = match_catalog(
         model.catalog(rubin=field.rubin, activity=0.1), alone, snr_column="rubin_snr"
@@ -409,7 +409,7 @@ def write_noise(folder, field, rng):
 
 
 def black_box(skies, folder, weights):
-    """Rows on white noise, and the matched fraction of true and of crossed pairs, through ``jaisp catalog``."""
+    """Rows on white noise, and matched fractions of true and crossed pairs, by ``jaisp catalog``."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SCENE_SEED)
     noise = {"rows": 0, "area": 0.0}
@@ -438,3 +438,214 @@ def black_box(skies, folder, weights):
         out[f"matched fraction, {label}"] = matched / rows
         out[f"rows, {label}"] = int(rows)
     return out
+
+
+# --- tables and figures
+
+
+def gauge_rows(scenes, fields):
+    """Lines of the table of gauges: what, the value on scenes and on GalSim fields, its null on both."""
+    lines = [
+        (
+            "cosine of one object's embeddings",
+            "similarity, one source",
+            "similarity, two sources",
+            "two objects",
+        ),
+        (
+            "cosine of pairs matched on the sky",
+            "similarity, matched on the sky",
+            "similarity, matched on the sky, shuffled",
+            "shuffled images",
+        ),
+        (
+            "matched fraction on the sky",
+            "matched fraction on the sky",
+            "matched fraction on the sky, shuffled",
+            "shuffled images",
+        ),
+        (
+            "cosine of pairs matched by similarity alone",
+            "similarity, matched by similarity",
+            "similarity, matched by similarity, shuffled",
+            "shuffled images",
+        ),
+    ]
+    for within, k in product(("tile", "sky"), (1, 5)):
+        name = f"top-{k} in the {within}"
+        where = "tile" if within == "tile" else "whole sky"
+        label = (
+            f"partner among the {k} most similar, {where}"
+            if k > 1
+            else f"partner is the most similar, {where}"
+        )
+        lines.append((label, f"{name}, by embedding", f"{name}, chance", "chance"))
+    for offset, part in product(("offset removed", "60 mas unknown"), ("", ", blends")):
+        lines.append(
+            (
+                f"partner by position and embedding, {offset}{part}",
+                f"right partner, both, {offset}{part}",
+                f"right partner, nearest, {offset}{part}",
+                "nearest neighbour",
+            )
+        )
+    lines += [(f"effective rank of {view}", f"effective rank, {view}", None, "") for view in VIEWS]
+    return [
+        {
+            "gauge": label,
+            "scenes": scenes[name],
+            "GalSim": fields[name],
+            "null": null_label,
+            "null, scenes": scenes[null] if null else np.nan,
+            "null, GalSim": fields[null] if null else np.nan,
+        }
+        for label, name, null, null_label in lines
+    ]
+
+
+def write_table(table, path):
+    """CSV with three decimals, for the documentation."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.colnames)
+        for row in table:
+            writer.writerow(
+                ("" if np.isnan(value) else f"{value:.3f}") if isinstance(value, float) else value
+                for value in row.values()
+            )
+
+
+def with_errors(table, sign=""):
+    """Merge each column with that of its errors."""
+    names = [name for name in table.colnames if not name.endswith(" err")]
+    rows = [
+        {
+            name: f"{row[name]:{sign}.3f} ± {row[f'{name} err']:.3f}"
+            if f"{name} err" in table.colnames
+            else row[name]
+            for name in names
+        }
+        for row in table
+    ]
+    return QTable(rows=rows)
+
+
+def draw_gauges(figures, path):
+    """Similarities beside their nulls, retrieval by S/N, and how the variance spreads over directions."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    similar, by_snr, spectrum = figure.subplots(1, 3)
+    bins = np.linspace(-0.6, 1, 49)
+    for name, label in (
+        ("true", "one object"),
+        ("other", "two objects"),
+        ("shuffled on the sky", "shuffled images, matched on the sky"),
+        ("shuffled by similarity", "shuffled, most similar pairs"),
+    ):
+        similar.hist(figures["GalSim"][name], bins, density=True, histtype="step", label=label)
+    similar.set(xlabel="cosine (Rubin, Euclid), GalSim", ylabel="density")
+    similar.legend(fontsize="x-small", loc="upper left")
+    edges = np.array([10, 15, 20, 30, 50, 100, 1000])
+    for sky, data in figures.items():
+        values = [
+            np.mean(data["rank"][(data["snr"] >= a) & (data["snr"] < b)] < 1) for a, b in pairwise(edges)
+        ]
+        by_snr.plot(np.sqrt(edges[:-1] * edges[1:]), values, "o-", label=sky)
+        spectrum.semilogy(
+            np.arange(1, len(data["spectrum"]) + 1), np.maximum(data["spectrum"], 1e-6), label=sky
+        )
+    by_snr.set(xscale="log", ylim=(0, 1), xlabel="Rubin S/N", ylabel="top-1 in the tile, by embedding alone")
+    spectrum.set(xlabel="direction", ylabel="share of the variance, Rubin")
+    for axes in (by_snr, spectrum):
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+def draw_probes(table, path):
+    """One panel for each target: quality of every probe with its error."""
+    from matplotlib.figure import Figure
+
+    targets = {
+        "radius": "half-light radius, R²",
+        "VIS - H": "VIS - H, R²",
+        "star": "star, AUC",
+        "redshift": "redshift, R²",
+    }
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    place = np.arange(len(table))[::-1]
+    colours = [
+        "C7" if "embedding" not in name and "vector" not in name else "C0" for name in table["features"]
+    ]
+    colours = [
+        "C1" if name.startswith(("Euclid", "joint")) else c
+        for name, c in zip(table["features"], colours, strict=True)
+    ]
+    for axes, (target, label) in zip(figure.subplots(1, 4, sharey=True), targets.items(), strict=True):
+        axes.barh(place, table[target], xerr=table[f"{target} err"], color=colours, height=0.7)
+        axes.set(xlabel=label, xlim=(0.5, 1) if target == "star" else (0, 1))
+        axes.set_yticks(place, list(table["features"]), fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for tables and figures")
+    parser.add_argument("--weights", type=Path, help="folder of a trained model (the bundled one)")
+    parser.add_argument("--folder", type=Path, help="where the fields are kept between runs (OUTPUT/skies)")
+    parser.add_argument("--scenes", type=int, default=192, help="number of scenes (%(default)s)")
+    parser.add_argument(
+        "--fields", type=int, default=3, help="GalSim fields of each depth and kind (%(default)s)"
+    )
+    parser.add_argument("--size", type=float, default=1.28, help="side of a field in arcmin (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse(argv)
+    args.output.mkdir(parents=True, exist_ok=True)
+    folder = args.folder or args.output / "skies"
+    skies = [
+        Skies(folder, "embedding", depth, kind, args.fields, args.size)
+        for depth, kind in product(DEPTHS, KINDS)
+    ]
+    try:
+        model = with_vector(jaisp.DETRJEPA.from_pretrained(args.weights))
+        dim = model.config.embedding_dim
+        seen, nulls = see_scenes(model, args.scenes, SCENE_SEED)
+        scenes, figure_scenes = gauges_of(seen, dim)
+        seen, rows = see_fields(model, skies)
+        fields, figure_fields = gauges_of(seen, dim)
+        probes, gains, counts = probe_table(seen, rows, dim)
+        plain = [sky for sky in skies if sky.kind == "plain"]
+        nulls |= black_box(plain, args.output / "black_box", args.weights)
+    except JaispError as error:
+        raise SystemExit(f"embedding.py: {error}") from None
+    gauges = QTable(rows=gauge_rows(scenes, fields))
+    record = {
+        "jaisp": jaisp.__version__,
+        "weights": model.weights_info,
+        "scenes": scenes,
+        "GalSim": fields,
+        "nulls": nulls,
+        "probes": [dict(row) for row in probes],
+        "gains": [dict(row) for row in gains],
+        "probed": counts,
+    }
+    (args.output / "embedding.json").write_text(json.dumps(record, indent=1, default=float) + "\n")
+    tables = {
+        "gauges": gauges,
+        "nulls": QTable(rows=[{"figure": name, "value": float(value)} for name, value in nulls.items()]),
+        "probes": with_errors(probes),
+        "gains": with_errors(gains, "+"),
+    }
+    for name, table in tables.items():
+        write_table(table, args.output / f"{name}.csv")
+        print(f"\n{name}\n\n{markdown_table(table)}")
+    draw_gauges({"scenes": figure_scenes, "GalSim": figure_fields}, args.output / "gauges.png")
+    draw_probes(probes, args.output / "probes.png")
+    print(counts)
+
+
+if __name__ == "__main__":
+    main()
