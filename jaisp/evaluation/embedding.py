@@ -119,7 +119,7 @@ def _pairs(first, second, i, j, n_possible):
 
 
 def _tiles(first, second, shift):
-    """Indices of the objects of each tile of the first survey, and of those ``shift`` tiles on of the second."""
+    """Indices of the objects of each tile of the first survey, and of the tile ``shift`` on of the second."""
     tiles = np.union1d(first.tile, second.tile)
     for tile, other in zip(tiles, np.roll(tiles, -shift), strict=True):
         yield np.flatnonzero(first.tile == tile), np.flatnonzero(second.tile == other)
