@@ -5,6 +5,8 @@ import importlib
 
 _HOMES = {
     "ActivityCalibration": "calibration",
+    "COLUMNS": "columns",
+    "Column": "columns",
     "FLAGS": "flags",
     "FieldSlots": "detection",
     "Flag": "flags",
@@ -28,8 +30,12 @@ _HOMES = {
     "plot_crossmatch": "plots",
     "plot_cutouts": "plots",
     "read_catalog": "write",
+    "read_hats": "exports",
     "rgb": "plots",
+    "to_regions": "exports",
     "write_catalog": "write",
+    "write_hats": "exports",
+    "write_regions": "exports",
 }
 
 __all__ = sorted(_HOMES)
