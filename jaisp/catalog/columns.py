@@ -112,7 +112,8 @@ def split_coordinates(table):
     """
     Return a plain table in which each column of coordinates is two columns of degrees.
 
-    ``sky_centroid`` becomes ``ra`` and ``dec``, ``rubin_sky_centroid`` ``rubin_ra`` and ``rubin_dec``. Masks, units, descriptions and UCDs go along; `unite_coordinates` is the way back.
+    ``sky_centroid`` becomes ``ra`` and ``dec``, ``rubin_sky_centroid`` ``rubin_ra`` and ``rubin_dec``. Masks,
+    units, descriptions and UCDs go along; `unite_coordinates` is the way back.
     """
     plain = Table(table[[name for name in table.colnames if not isinstance(table[name], SkyCoord)]])
     flat = Table(meta=table.meta)
