@@ -13,8 +13,8 @@ def add_parser(commands):
     parser = commands.add_parser(
         "report",
         help="show a catalogue as one page for the browser",
-        description="Write one HTML file, which needs no network, with the picture of the sky, the table, a map "
-        "of the embeddings, and for each object its cut-outs, fluxes and nearest kin.",
+        description="Write one HTML file, which needs no network, with the picture of the sky, the table, a "
+        "map of the embeddings, and for each object its cut-outs, fluxes and nearest kin.",
     )
     parser.add_argument("catalog", type=Path, metavar="CATALOG", help="a catalogue that jaisp wrote")
     parser.add_argument(

@@ -1,10 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Pictures for the page, as JPEG in data URLs."""
+"""Pictures for the page, as data URLs."""
 
 import base64
 import io
 
 import numpy as np
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from jaisp.catalog.plots import rgb
 from jaisp.exceptions import MissingDependencyError
@@ -13,6 +14,7 @@ __all__ = ["LEVELS", "band_picture", "colour_picture", "require_pillow"]
 
 #: Code 0 is "no data"; 24 to 255 are asinh(flux / 3 sky sd) between these two.
 LEVELS = {"first": 24, "low": float(np.arcsinh(-2)), "high": float(np.arcsinh(1000)), "knee": 3.0}
+_HOLE = 8  # pixels; smaller holes, as of bad columns, are not seen through
 _LONGEST = 2400  # pixels; larger images are averaged down
 
 
@@ -27,16 +29,23 @@ def require_pillow():
     return Image
 
 
-def _data_url(pixels):
-    """Encode (ny, nx[, 3]) uint8, first row at the bottom as in FITS."""
+def _data_url(pixels, kind, **options):
+    """Encode (ny, nx[, channels]) uint8, first row at the bottom as in FITS."""
     buffer = io.BytesIO()
-    require_pillow().fromarray(pixels[::-1]).save(buffer, "JPEG", quality=92, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    require_pillow().fromarray(pixels[::-1]).save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def colour_picture(image):
-    """Encode the colour composite of a survey's image."""
-    return _data_url(np.round(255 * rgb(image)).astype(np.uint8))
+    """Encode the colour composite of a survey's image, transparent where no band has a pixel."""
+    picture = rgb(image)
+    empty = np.logical_and.reduce(list(image.mask.values()))
+    empty = binary_dilation(binary_erosion(empty, iterations=_HOLE, border_value=1), iterations=_HOLE)
+    factor = image.shape[0] // picture.shape[0]
+    ny, nx = picture.shape[:2]
+    opaque = ~empty[: ny * factor : factor, : nx * factor : factor]
+    pixels = np.dstack([np.round(255 * picture), 255 * opaque])
+    return _data_url(pixels.astype(np.uint8), "webp", quality=90)
 
 
 def band_picture(image, band):
@@ -51,4 +60,4 @@ def band_picture(image, band):
     level = np.arcsinh(data / (LEVELS["knee"] * image.noise[band].pixel_sd))
     fraction = (level - LEVELS["low"]) / (LEVELS["high"] - LEVELS["low"])
     code = LEVELS["first"] + (255 - LEVELS["first"]) * np.clip(fraction, 0, 1)
-    return _data_url(np.where(mask, 0, np.round(code)).astype(np.uint8))
+    return _data_url(np.where(mask, 0, np.round(code)).astype(np.uint8), "jpeg", quality=92)

@@ -61,9 +61,8 @@ function home() {
 }
 function drawPicture() {
   const [pen, width, height] = fit($("picture"));
-  const layer = layers[state.layer];
-  if (layer && layer.complete) {
-    pen.imageSmoothingEnabled = view.zoom < 3;
+  pen.imageSmoothingEnabled = view.zoom < 3;
+  for (const layer of layers.slice(state.layer).reverse()) { // Rubin shows where Euclid has no pixels
     pen.drawImage(layer, -view.x * view.zoom, -view.y * view.zoom, data.nx * view.zoom, data.ny * view.zoom);
   }
   if ($("ellipses").checked) for (const row of state.visible) drawEllipse(pen, row, palette[row], 1.2);
@@ -253,15 +252,18 @@ function makeTable() {
 
 // -- one object --------------------------------------------------------------------------------------
 const HALF = 25; // grid pixels to each side of a cut-out: 2.5 arcsec
-function cutOut(canvas, picture, row, half, band) {
-  const step = picture.naturalWidth / data.nx; // picture pixels per grid pixel
+function cutOut(canvas, pictures, row, half, band) {
+  const step = pictures.at(-1).naturalWidth / data.nx; // picture pixels per grid pixel
   const side = Math.max(Math.round(2 * half * step), 8);
   canvas.width = canvas.height = side;
   const pen = canvas.getContext("2d", {willReadFrequently: true});
   pen.fillStyle = "#000";
   pen.fillRect(0, 0, side, side);
   const left = Math.round((data.x[row] + 0.5 - half) * step), top = Math.round((data.ny - data.y[row] - 0.5 - half) * step);
-  pen.drawImage(picture, left, top, side, side, 0, 0, side, side);
+  for (const picture of pictures) {
+    const finer = picture.naturalWidth / pictures.at(-1).naturalWidth;
+    pen.drawImage(picture, left * finer, top * finer, side * finer, side * finer, 0, 0, side, side);
+  }
   if (!band) return;
   // The picture holds asinh levels of the noise; white is the brightest of this cut-out, 12 sigma at least.
   const pixels = pen.getImageData(0, 0, side, side), {first, low, high, knee} = data.levels;
@@ -333,7 +335,7 @@ function drawObject() {
       const [flux, error] = [band.flux[row], band.error[row]];
       const label = `${band.name} ${flux === null || !error ? "–" : (flux / error).toFixed(0) + "σ"}`;
       figure.append(canvas, element("figcaption", label, {title: `${band.survey} ${band.name}: flux over its error`}));
-      if (bands[k]) cutOut(canvas, bands[k], row, HALF, band);
+      if (bands[k]) cutOut(canvas, [bands[k]], row, HALF, band);
       box.append(figure);
     });
     panel.append(element("h3", `Cut-outs, ${2 * HALF * data.pixel}″ wide: Rubin ugrizy, Euclid VIS YJH`), box);
@@ -346,7 +348,7 @@ function drawObject() {
     const figure = element("figure", null, {className: "near", tabIndex: 0}), canvas = element("canvas");
     figure.append(canvas, element("figcaption", `${show(columns.id, other)}: ${data.similarity[row][k].toFixed(2)}`));
     figure.addEventListener("click", () => choose(other));
-    if (layers.length) cutOut(canvas, layers[state.layer], other, HALF, null); else canvas.remove();
+    if (layers.length) cutOut(canvas, layers.slice(state.layer).reverse(), other, HALF, null); else canvas.remove();
     near.append(figure);
   });
   panel.append(near);
@@ -375,7 +377,7 @@ function makeSummary() {
   $("counts").append(chip(summary.n, summary.shown < summary.n ? `objects, the ${summary.shown} most active shown` : "objects"));
   for (const [text, number] of Object.entries(summary.counts)) $("counts").append(chip(number, text));
   const offset = summary.offset;
-  if (offset && offset.n_sources) {
+  if (offset && offset.error_mas > 0) {
     $("offset").textContent = `Euclid minus Rubin: ${offset.euclid_minus_rubin_ra_mas.toFixed(1)} mas east, ` +
       `${offset.euclid_minus_rubin_dec_mas.toFixed(1)} mas north, ± ${offset.error_mas.toFixed(1)} (${offset.n_sources} objects)`;
   }

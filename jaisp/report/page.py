@@ -137,9 +137,11 @@ def _sky(table, images):
     layers = []
     if images is not None:
         wcs, (ny, nx) = images.wcs, images.shape
-        for image in (images.euclid, images.rubin):
-            if image is not None:
-                layers.append({"name": image.survey.label, "src": colour_picture(image)})
+        layers = [
+            {"name": image.survey.label, "src": colour_picture(image)}
+            for image in (images.euclid, images.rubin)
+            if image is not None
+        ]
         x, y = wcs.world_to_pixel(sky)
     elif len(table) == 0:
         wcs, nx, ny, x, y = None, 100, 100, np.zeros(0), np.zeros(0)
