@@ -32,6 +32,8 @@ _HOMES = {
     "plot_catalog": "plots",
     "plot_crossmatch": "plots",
     "plot_cutouts": "plots",
+    "plot_embedding": "plots_objects",
+    "plot_sed": "plots_objects",
     "read_catalog": "write",
     "read_hats": "exports",
     "rgb": "plots",

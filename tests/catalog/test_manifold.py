@@ -58,7 +58,7 @@ def test_short_tables(table, n):
 
 
 def test_refusals(table, monkeypatch):
-    with pytest.raises(ConfigError, match="method='umapp' .did you mean 'umap'"):
+    with pytest.raises(ConfigError, match=r"method='umapp' .did you mean 'umap'"):
         embedding_map(table, method="umapp")
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(MissingDependencyError, match="pip install umap-learn"):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from jaisp.report import write_report
+from jaisp.surveys import EUCLID
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 
@@ -103,7 +104,7 @@ def test_an_object_from_the_table(page):
     panel = find(page, "#object").text
     assert "rubin only" in panel
     captions = texts(page, "#cutouts figcaption")
-    assert [caption.split()[0] for caption in captions] == ["u", "g", "r", "i", "z", "y", "VIS", "Y", "J", "H"]
+    assert [caption.split()[0] for caption in captions] == ["u", "g", "r", "i", "z", "y", *EUCLID.band_names]
     assert captions[1] == f"g {(100 + 3 * 4900 / 11) * 2 / 20:.0f}σ"
     # its nearest kin is the object made alike, and a click goes there
     assert texts(page, "#neighbours figcaption")[0] == "3: 1.00"
@@ -133,7 +134,8 @@ def test_cut_outs_show_the_object(page):
     middle, edge = page.execute_script(
         """
         const canvas = document.querySelectorAll('#cutouts canvas')[6], side = canvas.width;
-        const read = (x, y, n) => [...canvas.getContext('2d').getImageData(x, y, n, n).data].filter((v, k) => k % 4 == 0);
+        const pen = canvas.getContext('2d');
+        const read = (x, y, n) => [...pen.getImageData(x, y, n, n).data].filter((v, k) => k % 4 == 0);
         return [Math.max(...read(side / 2 - 3, side / 2 - 3, 6)), Math.min(...read(0, 0, 6))];
         """
     )
