@@ -2,6 +2,7 @@
 """Detection and properties from simulated truth, and prediction between the surveys without it."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -35,7 +36,7 @@ class Supervised:
     """
 
     model_class, data_class, loss_class = DETRJEPA, DataConfig, LossConfig
-    guards = {"embedding_std": 0.05}  # noqa: RUF012
+    guards = MappingProxyType({"embedding_std": 0.05})
 
     def __init__(self, config, folder, *, rank=0, world_size=1, check=False, progress=None):
         self.config, self.check = config, check
