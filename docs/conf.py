@@ -58,6 +58,7 @@ def gallery_figures(block, block_vars, gallery_conf):
 
 
 extensions.append("sphinx_gallery.gen_gallery")
+suppress_warnings = ["config.cache"]  # a function as a setting cannot be cached, and need not be
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "api/gallery",
@@ -66,6 +67,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,
     "copyfile_regex": "",
     "remove_config_comments": True,
 }
