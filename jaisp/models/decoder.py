@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from jaisp.models.layers import Attention, FeedForward, LayerNorm, rotary_table
+from jaisp.models.layers import Attention, FeedForward, LayerNorm, distances, rotary_table
 
 __all__ = ["Decoder", "find_proposals"]
 
@@ -66,7 +66,7 @@ class DecoderLayer(nn.Module):
 
     def forward(self, slots, position, gathered, features, valid):
         arcsec = position * PIXEL
-        distance = torch.cdist(arcsec, arcsec)
+        distance = distances(arcsec, arcsec)
         near = torch.stack(
             [(distance + 0.05).log(), (-(distance**2) / 0.18).exp(), (-distance).exp()], dim=-1
         )

@@ -5,6 +5,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from jaisp.models.layers import distances
+
 __all__ = ["assign", "match_surveys", "match_truth"]
 
 _FAR = 1e6
@@ -54,7 +56,7 @@ def match_truth(output, truth, *, snr, gate=6.0):
     """
     position = output["position"].detach()
     target = torch.stack([truth["x"], truth["y"]], dim=-1)
-    distance = torch.cdist(position, target)
+    distance = distances(position, target)
     # Expected error: VIS resolution over S/N, with a floor that tolerates the network's own error.
     scale = 0.4 + 6.0 / snr.clamp_min(3.0)
     cost = (
@@ -98,7 +100,7 @@ def match_surveys(rubin, euclid, *, similarity_weight, gate=10.0):
     -------
     tile, rubin_slot, euclid_slot : Tensor of int, shape (K,)
     """
-    distance = torch.cdist(rubin["position"], euclid["position"])
+    distance = distances(rubin["position"], euclid["position"])
     # 60 mas of offset between the surveys and the positional errors of both slots.
     variance = (
         0.6**2 + rubin["error"].square().mean(-1)[..., None] + euclid["error"].square().mean(-1)[:, None]

@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
+from jaisp.models.layers import distances
 from jaisp.training.data import TileBatches
 from jaisp.training.losses import view_snr
 from jaisp.training.matching import assign
@@ -19,7 +20,7 @@ def _match(output, truth, view):
     """Match slots to truth within 0.3 arcsec, one-to-one: activity, validity, index of the truth, its S/N."""
     snr = view_snr(truth, view).numpy()
     xy = torch.stack([truth["x"], truth["y"]], dim=-1)
-    distance = torch.cdist(output["position"], xy).numpy()
+    distance = distances(output["position"], xy).numpy()
     valid = output["valid"].numpy()
     activity = torch.sigmoid(output["activity_logit"]).numpy()
     matches = []
