@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """DETR-JEPA: object slots for each survey and for both, with embeddings that can be compared between them."""
 
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -72,6 +74,24 @@ class SlotHeads(nn.Module):
             projection = torch.zeros_like(output["projection"])
             projection[mask] = values
             output["projection"] = projection
+
+    @contextmanager
+    def gather_statistics(self):
+        """
+        Within it, `normalize` takes the statistics anew: means over all its calls.
+
+        For averaged weights, whose projections are not those that the statistics were gathered from; what
+        `torch.optim.swa_utils.update_bn` does for models with a plain forward pass.
+        """
+        norm, training, momentum = self.projector_norm, self.training, self.projector_norm.momentum
+        norm.reset_running_stats()
+        norm.momentum = None
+        self.train()
+        try:
+            yield
+        finally:
+            norm.momentum = momentum
+            self.train(training)
 
 
 class Predictor(nn.Module):

@@ -1,11 +1,21 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Gauges on validation scenes: detection F1, and what the embeddings know against their nulls."""
 
+from dataclasses import fields
+
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
+from jaisp.evaluation import (
+    Objects,
+    effective_rank,
+    match_by_similarity,
+    match_on_sky,
+    retrieval,
+    true_pairs,
+)
+from jaisp.models.decoder import PIXEL
 from jaisp.models.layers import distances
 from jaisp.training.data import TileBatches
 from jaisp.training.losses import view_snr
@@ -54,44 +64,35 @@ def _best_f1(matches):
     return float(f1.max()), float(completeness[pure].max() if pure.any() else 0.0)
 
 
-def _retrieval(outputs, matches):
-    """Similarity of one object's two embeddings, of different tiles' slots, and top-1 within the tile."""
-    true_pairs, shuffled, top1, chance, every = [], [], [], [], []
-    actives = []
-    for tile in range(len(matches["rubin"])):
-        found = {}
-        for view in ("rubin", "euclid"):
-            _, _, partner, snr = matches[view][tile]
-            slots = np.flatnonzero((partner >= 0) & (np.where(partner >= 0, snr[partner], 0) > 10))
-            found[view] = (slots, partner[slots])
-        _, i, j = np.intersect1d(found["rubin"][1], found["euclid"][1], return_indices=True)
-        z_rubin = outputs["rubin"][tile][found["rubin"][0]]
-        z_euclid = outputs["euclid"][tile][found["euclid"][0]]
-        actives.append((z_rubin, z_euclid))
-        if len(i) < 2:
-            continue
-        similarity = z_rubin[i] @ z_euclid.T
-        true_pairs.extend(similarity[np.arange(len(i)), j])
-        top1.extend(similarity.argmax(1) == j)
-        chance.extend([1 / z_euclid.shape[0]] * len(i))
-        every.append(z_rubin)
-    for (z_rubin, _), (_, z_euclid) in zip(actives, actives[1:] + actives[:1], strict=True):
-        if len(z_rubin) and len(z_euclid):
-            similarity = z_rubin @ z_euclid.T
-            rows, columns = linear_sum_assignment(-similarity)
-            shuffled.extend(similarity[rows, columns])
-    if not true_pairs:
+def _objects(outputs, matches):
+    """Slots of a view that lie on true sources above S/N 10, for the gauges of `jaisp.evaluation`."""
+    columns = {item.name: [] for item in fields(Objects)}
+    first = np.cumsum([0, *(len(snr) for *_, snr in matches)])  # truth is padded to other lengths
+    for tile, (output, (_, _, partner, snr)) in enumerate(zip(outputs, matches, strict=True)):
+        slots = np.flatnonzero((partner >= 0) & (np.where(partner >= 0, snr[partner], 0) > 10))
+        columns["embedding"].append(output["embedding"][slots])
+        columns["xy"].append(output["position"][slots] * PIXEL)
+        columns["error"].append(output["error"][slots].mean(axis=-1) * PIXEL)
+        columns["tile"].append(np.full(len(slots), tile))
+        columns["source"].append(first[tile] + partner[slots])
+    return Objects(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def _embedding_gauges(rubin, euclid):
+    """What the embeddings know, beside its nulls; nothing without pairs."""
+    pairs = true_pairs(rubin, euclid)
+    if not len(pairs.first):
         return {}
-    z = np.concatenate(every)
-    singular = np.linalg.svd(z - z.mean(0), compute_uv=False) ** 2
-    share = singular / singular.sum()
-    rank = np.exp(-(share * np.log(share + 1e-12)).sum())
+    found = retrieval(rubin, euclid)
+    shuffled = match_on_sky(rubin, euclid, shift=1)
     return {
-        "similarity": float(np.mean(true_pairs)),
-        "shuffled_similarity": float(np.mean(shuffled)),
-        "retrieval_top1": float(np.mean(top1)),
-        "retrieval_chance": float(np.mean(chance)),
-        "effective_rank": float(rank),
+        "similarity": pairs.mean,
+        "shuffled_similarity": match_by_similarity(rubin, euclid, shift=1).mean,
+        "shuffled_on_sky": shuffled.mean,
+        "shuffled_on_sky_fraction": shuffled.fraction,
+        "retrieval_top1": found.top(1),
+        "retrieval_chance": found.chance(1),
+        "effective_rank": effective_rank(rubin.embedding[pairs.first]),
     }
 
 
@@ -110,14 +111,15 @@ def validate(model, bank, *, batch_size=8):
     Returns
     -------
     dict
-        ``val/f1`` and ``val/completeness`` (at purity 0.95) of each view; similarity of true and of
-        shuffled pairs, retrieval among S/N > 10 objects of the tile, effective rank.
+        ``val/f1`` and ``val/completeness`` (at purity 0.95) of each view; of objects above S/N 10 the
+        similarity of true pairs, of those of other tiles (matched by similarity alone, and as on the sky),
+        retrieval within the tile, effective rank.
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()
     batches = TileBatches(bank, batch_size=batch_size, seed=987)
     matches = {view: [] for view in ("joint", "rubin", "euclid")}
-    embeddings = {view: [] for view in matches}
+    outputs = {view: [] for view in matches}
     errors = []
     for step in range(max(1, len(bank) // batch_size)):
         inputs, truth = batches[step]
@@ -128,7 +130,14 @@ def validate(model, bank, *, batch_size=8):
             output = {name: values.cpu() for name, values in output.items()}
             matched = _match(output, truth, view)
             matches[view].extend(matched)
-            embeddings[view].extend(functional.normalize(output["projection"], dim=-1).numpy())
+            columns = {
+                "embedding": functional.normalize(output["projection"], dim=-1).numpy(),
+                "position": output["position"].numpy(),
+                "error": output["error"].numpy(),
+            }
+            outputs[view].extend(
+                {name: values[k] for name, values in columns.items()} for k in range(len(matched))
+            )
             if view == "joint":
                 for tile, (_, _, partner, snr) in enumerate(matched):
                     slots = np.flatnonzero(partner >= 0)
@@ -140,5 +149,6 @@ def validate(model, bank, *, batch_size=8):
     for view, found in matches.items():
         metrics[f"val/f1_{view}"], metrics[f"val/completeness_{view}"] = _best_f1(found)
     metrics["val/position_mas"] = float(1.4826 * np.median(np.abs(errors))) if errors else float("nan")
-    metrics.update({f"val/{name}": value for name, value in _retrieval(embeddings, matches).items()})
+    objects = [_objects(outputs[view], matches[view]) for view in ("rubin", "euclid")]
+    metrics.update({f"val/{name}": value for name, value in _embedding_gauges(*objects).items()})
     return metrics

@@ -40,6 +40,13 @@ def skies(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def field(skies):
+    """The first of them, wherever the test stands that asks for it."""
+    detection = load("detection")
+    return next(detection.Skies(skies, "test", "ten_year", "plain", 1, 0.3).paths())
+
+
+@pytest.fixture(scope="module")
 def perfect(skies):
     """A model that knows the truth: it looks up the field by its frame."""
 
@@ -99,16 +106,15 @@ def test_detection_from_skies_to_tables(skies, tmp_path, with_perfect):
     assert (tmp_path / "curves_ten_year_plain.png").exists()
 
 
-def test_detection_of_given_fields_and_bands(skies, tmp_path, with_perfect):
+def test_detection_of_given_fields_and_bands(field, skies, tmp_path, with_perfect):
     detection = load("detection")
-    given = next(skies.rglob("field_000"))
-    options = ["--folder", skies, "-o", tmp_path, "--fields-from", given, "--no-peers", "--bands", "VIS", "y"]
+    options = ["--folder", skies, "-o", tmp_path, "--fields-from", field, "--no-peers", "--bands", "VIS", "y"]
     detection.main([str(option) for option in options])
     assert list(QTable.read(tmp_path / "detection.ecsv")["sky"]) == ["given fields"]
-    field = detection.read_field(given, bands=["VIS", "y"])
-    assert field.rubin.bands == ("y",)
-    assert field.euclid.bands == ("VIS",)
-    assert detection.read_field(given, surveys="rubin").euclid is None
+    images = detection.read_field(field, bands=["VIS", "y"])
+    assert images.rubin.bands == ("y",)
+    assert images.euclid.bands == ("VIS",)
+    assert detection.read_field(field, surveys="rubin").euclid is None
 
 
 @pytest.mark.parametrize(
@@ -160,9 +166,9 @@ def test_cost_of_a_command(tmp_path):
         pipeline.measure([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log")
 
 
-def test_injections_have_their_flux_and_lie_on_blank_sky(skies):
+def test_injections_have_their_flux_and_lie_on_blank_sky(field):
     realsky = load("realsky")
-    image = realsky.read_vis(next(skies.rglob("euclid_VIS.fits")))
+    image = realsky.read_vis(next(field.glob("euclid_VIS.fits*")))
     blank = realsky.blank_sky(image)
     assert 0.05 < blank.mean() < 0.95
     data, truth = realsky.inject(image, blank, np.random.default_rng(1), density=300, faintest=26)
@@ -172,8 +178,8 @@ def test_injections_have_their_flux_and_lie_on_blank_sky(skies):
     assert (truth["snr"] > 5).any()
 
 
-def test_real_sky_without_a_model(skies, tmp_path):
-    options = [next(skies.rglob("euclid_VIS.fits")), "-o", tmp_path, "--no-model", "--realisations", 2]
+def test_real_sky_without_a_model(field, tmp_path):
+    options = [next(field.glob("euclid_VIS.fits*")), "-o", tmp_path, "--no-model", "--realisations", 2]
     load("realsky").main([str(option) for option in options])
     text = (tmp_path / "realsky.md").read_text()
     assert "SEP default, aperture S/N" in text

@@ -217,3 +217,27 @@ def test_bad_config(values, text):
 def test_config_round_trips_through_json():
     config = DETRJEPAConfig(channels=(16, 32, 48), dim=64)
     assert DETRJEPAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_gathered_statistics_are_those_of_the_slots_they_were_gathered_from():
+    model = DETRJEPA(DETRJEPAConfig.tiny()).eval()
+    generator = torch.Generator().manual_seed(2)
+
+    def outputs():
+        return [
+            {
+                "projection": 3 + 5 * torch.randn(2, 300, 64, generator=generator),
+                "activity_logit": torch.ones(2, 300),
+                "valid": torch.ones(2, 300, dtype=torch.bool),
+            }
+        ]
+
+    with model.heads.gather_statistics():
+        for _ in range(4):
+            model.heads.normalize(outputs())
+    assert not model.training
+    assert not model.heads.training
+    (after,) = (batch := outputs())
+    model.heads.normalize(batch)
+    assert after["projection"].mean().abs() < 0.02
+    assert (after["projection"].std() - 1).abs() < 0.02
