@@ -5,6 +5,7 @@ import numpy as np
 from astropy import units as u
 from scipy.ndimage import binary_fill_holes, gaussian_filter, maximum_filter
 
+from jaisp.catalog.columns import values
 from jaisp.exceptions import BandError, ConfigError
 from jaisp.surveys import column_prefix
 
@@ -24,7 +25,6 @@ __all__ = [
     "held",
     "residuals",
     "survey_images",
-    "values",
 ]
 
 PAPER, INK, BLUE = "#0e1116", "#e6e9ee", "#2b6cb0"
@@ -52,14 +52,6 @@ def survey_images(images):
 
         images = align(*images)
     return [image for image in (images.rubin, images.euclid) if image is not None]
-
-
-def values(column, unit=None):
-    """Return a column as a plain float array, NaN where masked."""
-    mask = getattr(column, "mask", False)
-    column = getattr(column, "unmasked", column)
-    data = column.to_value(unit) if isinstance(column, u.Quantity) else np.ma.getdata(column)
-    return np.where(mask, np.nan, np.asarray(data, float))
 
 
 def held(table, survey):

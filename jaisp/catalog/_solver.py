@@ -128,7 +128,9 @@ class Solver:
                 normal, right = self._equations(
                     plane, k, channel, members, corners, values, residual, box, count
                 )
-                inverse, flux = self._fluxes(normal, right, first, plane, k, channel, members, values)
+                inverse, flux = self._fluxes(
+                    normal, right, first, plane, k, channel, members, corners, values
+                )
                 if not len(shape):
                     continue
                 # Eliminate the fluxes: variable projection, to first order.
@@ -211,16 +213,23 @@ class Solver:
         right -= ones * float((weight * data).sum()) / total
         return normal, right
 
-    def _fluxes(self, normal, right, first, plane, k, channel, members, values):
+    def _fluxes(self, normal, right, first, plane, k, channel, members, corners, values):
         """Solve and keep the fluxes of a group in one band; inverse of their equations, and fluxes."""
         a = normal[first][:, first]
         diagonal = np.diag(a)
-        complete = np.array([np.square(values[source][k, 0]).sum() for source in members]) * plane.typical[k]
-        coverage = diagonal / np.maximum(complete, 1e-30)
+        coverage = np.array([_covered(plane, k, corners[source], values[source][k, 0]) for source in members])
         seen = coverage > 0.1
         inverse = np.linalg.inv(a + np.diag(np.where(seen, 1e-4 * np.maximum(diagonal, 1e-30), 1e30)))
         flux = np.where(seen, inverse @ right[first], 0.0)
         self.flux[members, channel] = flux
         self.flux_variance[members, channel] = np.where(seen, np.diag(inverse), np.nan)
-        self.coverage[members, channel] = np.minimum(coverage, 1.0)
+        self.coverage[members, channel] = coverage
         return inverse, flux
+
+
+def _covered(plane, k, corner, template):
+    """Share of a template's power that falls on good pixels, however large their noise is."""
+    power, where = np.square(template), clip_stamp(corner, template.shape[-1], plane.shape)
+    if where is None:
+        return 0.0
+    return float((power[where[1]] * (plane.weight[(k, *where[0])] > 0)).sum() / power.sum())

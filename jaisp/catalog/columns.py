@@ -12,7 +12,7 @@ from astropy.utils.masked import Masked
 
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 
-__all__ = ["COLUMNS", "Column", "describe_columns", "split_coordinates", "unite_coordinates"]
+__all__ = ["COLUMNS", "Column", "describe_columns", "split_coordinates", "unite_coordinates", "values"]
 
 
 @dataclass(frozen=True)
@@ -197,3 +197,11 @@ def _column(column, known):
     if column.dtype.kind == "f":
         return column.filled(np.nan)
     return PlainColumn(column)
+
+
+def values(column, unit=None):
+    """Return a column as a plain float array, NaN where masked."""
+    mask = getattr(column, "mask", False)
+    column = getattr(column, "unmasked", column)
+    data = column.to_value(unit) if isinstance(column, u.Quantity) else np.ma.getdata(column)
+    return np.where(mask, np.nan, np.asarray(data, float))

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from jaisp.catalog import COLUMNS, FLAGS, decode_flags, embedding_map, most_similar
+from jaisp.catalog.columns import values
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.report._pictures import LEVELS, band_picture, colour_picture
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
@@ -115,14 +116,6 @@ def make_report(table, images=None, *, title="jaisp catalogue", max_objects=5000
     return page
 
 
-def _plain(column, unit=None):
-    """A column as floats, NaN where masked."""
-    mask = getattr(column, "mask", False)
-    column = getattr(column, "unmasked", column)
-    values = column.to_value(unit) if isinstance(column, u.Quantity) else np.ma.getdata(column)
-    return np.where(mask, np.nan, np.asarray(values, float))
-
-
 def _list(values, digits):
     """Numbers for JSON, null where not finite."""
     values = np.asarray(values, float)
@@ -151,7 +144,7 @@ def _sky(table, images):
         x, y = x - x.min() + _MARGIN, y - y.min() + _MARGIN
         nx, ny = (int(np.ceil(side.max() + _MARGIN)) for side in (x, y))
     axes = [
-        np.nan_to_num(_plain(table[name], u.arcsec)) / EUCLID.pixel_scale
+        np.nan_to_num(values(table[name], u.arcsec)) / EUCLID.pixel_scale
         for name in ("semimajor_axis", "semiminor_axis")
     ]
     return {
@@ -164,7 +157,7 @@ def _sky(table, images):
         "y": _list(y, 2),
         "a": _list(axes[0], 2),
         "b": _list(axes[1], 2),
-        "angle": _list(np.nan_to_num(_plain(table["orientation"], u.deg)), 1),
+        "angle": _list(np.nan_to_num(values(table["orientation"], u.deg)), 1),
     }
 
 
@@ -201,7 +194,7 @@ def _bands(table, images):
         image = getattr(images, survey.name, None)
         for band in survey.bands:
             prefix = column_prefix(survey, band.name)
-            flux, error = (_plain(table[f"{prefix}_{what}"], u.nJy) for what in ("flux", "flux_err"))
+            flux, error = (values(table[f"{prefix}_{what}"], u.nJy) for what in ("flux", "flux_err"))
             yield {
                 "survey": survey.label,
                 "name": band.name,
@@ -228,19 +221,19 @@ def _columns(table):
     flux = {}
     for survey, band in ((RUBIN, "g"), (RUBIN, "i"), (EUCLID, "VIS"), (EUCLID, "H")):
         prefix = column_prefix(survey, band)
-        flux[band] = _plain(table[f"{prefix}_flux"], u.nJy)
+        flux[band] = values(table[f"{prefix}_flux"], u.nJy)
         text = f"AB magnitude in {survey.label} {band}"
         yield column(f"mag_{band}", band, text, _magnitude(flux[band]), 2)
     colour = _magnitude(flux["g"]) - _magnitude(flux["i"])
     yield column("g_i", "g−i", "colour, AB magnitudes", colour, 2)
-    radius = _plain(table["half_light_radius"], u.arcsec)
+    radius = values(table["half_light_radius"], u.arcsec)
     yield column("radius", "radius (″)", f"half-light radius: {texts['half_light_radius']}", radius, 2)
     yield column("star", "star", texts["star_probability"], table["star_probability"], 2)
     yield column("blended", "in blend", texts["n_blended"], table["n_blended"], 0)
-    similarity = _plain(table["match_similarity"])
+    similarity = values(table["match_similarity"])
     yield column("similarity", "match", texts["match_similarity"], similarity, 2)
-    yield column("separation", "sep (mas)", texts["separation"], _plain(table["separation"], u.mas), 0)
-    slots = {survey: ~np.isnan(_plain(table[f"{survey.name}_slot"])) for survey in _SURVEYS}
+    yield column("separation", "sep (mas)", texts["separation"], values(table["separation"], u.mas), 0)
+    slots = {survey: ~np.isnan(values(table[f"{survey.name}_slot"])) for survey in _SURVEYS}
     seen = [
         " + ".join(survey.label for survey in _SURVEYS if slots[survey][row]) or "joint only"
         for row in range(len(table))
@@ -257,7 +250,7 @@ def _magnitude(flux):
 
 def _summary(table, n_shown):
     """What the head of the page says of the whole catalogue."""
-    slots = {survey.name: ~np.isnan(_plain(table[f"{survey.name}_slot"])) for survey in _SURVEYS}
+    slots = {survey.name: ~np.isnan(values(table[f"{survey.name}_slot"])) for survey in _SURVEYS}
     flags = np.asarray(table["flags"])
     meta = table.meta
     facts = {"date": meta.get("date"), "model": meta.get("model")}

@@ -20,10 +20,8 @@ import torch
 __all__ = ["DE_VAUCOULEURS", "EXPONENTIAL", "Profile", "tabulated_transforms"]
 
 _NODES = 2048
-_LOG_RANGE = (
-    np.log(1e-6),
-    np.log(2e3),
-)  # of u; below, the first node's parabola holds; above, nothing is left
+# Of u: below, the parabola of the first node holds; above, nothing is left.
+_LOG_RANGE = (np.log(1e-6), np.log(2e3))
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,18 @@ def test_masked_source_has_no_flux_in_that_band():
     assert result.flux[1, 6] == pytest.approx(900, rel=0.1)
 
 
+def test_own_photon_noise_is_not_a_mask():
+    """A bright star's pixels are noisier than the sky's, and as good."""
+    rng = np.random.default_rng(16)
+    truth = [(60.0, 60.0, 90000.0, 0.0), (150.0, 150.0, 900.0, 0.0)]
+    euclid = draw("euclid", ["VIS", "H"], truth, 200, rng)
+    for variance, data in zip(euclid.variance.values(), euclid.data.values(), strict=True):
+        variance += np.maximum(data, 0) / 5
+    result = measure(align(euclid=euclid), make_sources(np.array(truth)[:, :2], np.zeros(2), rng))
+    np.testing.assert_array_less(0.99, result.coverage[:, [6, 9]])
+    np.testing.assert_allclose(result.flux[0, [6, 9]], 90000, rtol=0.03)
+
+
 def test_nothing_to_measure():
     rng = np.random.default_rng(7)
     pair = align(euclid=draw("euclid", ["VIS"], [], 100, rng))

@@ -26,10 +26,10 @@ def pair():
 
 @pytest.fixture(scope="session")
 def table(pair):
-    """Twelve bright true sources; the embeddings of 1 and 2, of 3 and 4, and so on, point the same way."""
+    """Twelve true sources, bright in both; embeddings of 1 and 2, of 3 and 4, ... point the same way."""
     with as_file(files("jaisp") / "data" / "demo") as folder:
         truth = QTable.read(folder / "truth.fits")
-    truth = truth[np.argsort(-truth["euclid_snr"])[:N]]
+    truth = truth[np.argsort(-np.minimum(truth["rubin_snr"], truth["euclid_snr"]))[:N]]
     rng = np.random.default_rng(2)
     mask = np.arange(N) % 4 == 3
     table = QTable({"id": np.arange(1, N + 1), "sky_centroid": truth["sky_centroid"]})
