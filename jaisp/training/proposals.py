@@ -18,9 +18,13 @@ SPECTRA = torch.tensor(
     ]
 )
 _VIEW_BANDS = {"joint": slice(0, 10), "rubin": slice(0, 6), "euclid": slice(6, 10)}
+_SAME = 4.0  # pixels: nearer peaks of both maps are one source
 _WINDOW = 5  # pixels of 0.1 arcsec in which a proposal is the highest
-_WING_WINDOW = 31  # pixels in which a peak must not be a mere ripple on a bright source
-_CONTRAST = 0.03
+_WING_WINDOW = 61  # pixels in which a peak must not be a mere ripple on a bright source
+_CONTRAST = 0.02
+_DIP_REACH = 15.0  # pixels within which a brighter peak may swallow a fainter one
+_DIP = 3.0, 0.2  # how far the map must fall between them: in sigma, and as a part of the fainter
+_BOX = 32  # pixels: halos and scattered light are smooth beyond 3.2 arcsec
 
 
 def best_spectrum(signal, root, view="joint"):
@@ -88,10 +92,18 @@ def _combine(sums, squares, view):
     return (total / norm[..., None, None]).amax(1)
 
 
+def _background(maps):
+    """Medians of boxes, interpolated: what a map of (B, H, W) has left of halos."""
+    boxes = functional.unfold(maps[:, None], _BOX, stride=_BOX).median(1).values
+    rows, columns = (n // _BOX for n in maps.shape[-2:])
+    boxes = boxes.view(len(maps), 1, rows, columns)
+    return functional.interpolate(boxes, size=maps.shape[-2:], mode="bilinear")[:, 0]
+
+
 @torch.no_grad()
 def find_sources(tiles, *, lowest=3.0, most=200):
     """
-    Peaks of the joint significance map.
+    Peaks of the significance maps: those of Euclid, sharp, and those of both surveys that are not near one.
 
     Parameters
     ----------
@@ -100,7 +112,7 @@ def find_sources(tiles, *, lowest=3.0, most=200):
     lowest : float
         Significance in sigma below which no peak counts.
     most : int
-        Largest number of peaks of a tile.
+        Largest number of peaks of a tile and map.
 
     Returns
     -------
@@ -108,24 +120,49 @@ def find_sources(tiles, *, lowest=3.0, most=200):
         ``x``, ``y`` in 0.1 arcsec pixels, to a fraction of one, and ``snr_joint``, ``snr_rubin``,
         ``snr_euclid``: the significance there in each view; zero for padding.
     """
-    parts = _spectrum_maps(tiles)
-    maps = {view: _combine(*parts, view) for view in VIEWS}
-    joint = maps["joint"]
-    batch, height, width = joint.shape
+    sums, squares = _spectrum_maps(tiles)
+    maps = {view: _combine(sums, squares, view) for view in VIEWS}
+    sharp, deep = (_peaks(maps[view] - _background(maps[view]), lowest, most) for view in ("euclid", "joint"))
+    distance = torch.cdist(deep["place"], sharp["place"]) + 1e9 * (sharp["score"] <= 0)[:, None]
+    deep["score"] = deep["score"] * (distance.amin(-1) > _SAME)
+    place = torch.cat([sharp["place"], deep["place"]], dim=1)
+    score = torch.cat([sharp["score"], deep["score"]], dim=1)
+    order = score.argsort(dim=1, descending=True)[:, : max(1, int((score > 0).sum(1).max()))]
+    place, score = place.gather(1, order[..., None].expand(-1, -1, 2)), score.gather(1, order)
+    index = place[..., 1].round().long() * sums["euclid"].shape[-1] + place[..., 0].round().long()
+    found = {f"snr_{view}": maps[view].flatten(1).gather(1, index) * (score > 0) for view in VIEWS}
+    return {"x": place[..., 0], "y": place[..., 1], **found}
+
+
+def _peaks(maps, lowest, most):
+    """Positions (B, M, 2) and heights (B, M; zero for padding) of the maxima that stand for themselves."""
+    width = maps.shape[-1]
 
     def highest(window):
-        return functional.max_pool2d(joint[:, None], window, stride=1, padding=window // 2)[:, 0]
+        return functional.max_pool2d(maps[:, None], window, stride=1, padding=window // 2)[:, 0]
 
-    peak = (joint == highest(_WINDOW)) & (joint > lowest) & (joint > _CONTRAST * highest(_WING_WINDOW))
+    peak = (maps == highest(_WINDOW)) & (maps > lowest) & (maps > _CONTRAST * highest(_WING_WINDOW))
     peak[:, (0, -1)] = peak[:, :, (0, -1)] = False
-    score, index = joint.masked_fill(~peak, 0.0).flatten(1).topk(min(most, height * width), dim=1)
-    longest = max(1, int((score > 0).sum(1).max()))
-    score, index = score[:, :longest], index[:, :longest]
-    flat = joint.flatten(1)
-    found = {f"snr_{view}": maps[view].flatten(1).gather(1, index) * (score > 0) for view in VIEWS}
-    for name, step, position in (("x", 1, index % width), ("y", width, index // width)):
+    flat = maps.flatten(1)
+    score, index = maps.masked_fill(~peak, 0.0).flatten(1).topk(min(most, flat.shape[1]), dim=1)
+    place = torch.stack([index % width, index // width], dim=-1).float()
+    score = score * _separate(maps, place, score)
+    for axis, step in enumerate((1, width)):
         before = flat.gather(1, (index - step).clamp_min(0))
-        after = flat.gather(1, (index + step).clamp_max(height * width - 1))
-        curvature = (2 * score - before - after).clamp_min(1e-6)
-        found[name] = position + (0.5 * (after - before) / curvature).clamp(-0.5, 0.5) * (score > 0)
-    return found
+        after = flat.gather(1, (index + step).clamp_max(flat.shape[1] - 1))
+        curvature = (2 * flat.gather(1, index) - before - after).clamp_min(1e-6)
+        place[..., axis] += (0.5 * (after - before) / curvature).clamp(-0.49, 0.49)
+    return {"place": place, "score": score}
+
+
+def _separate(maps, place, score):
+    """Which peaks (B, M), highest first, the map falls around before it rises to a higher one."""
+    near = (torch.cdist(place, place) < _DIP_REACH).tril(-1) & (score > 0)[..., None]
+    tile, faint, bright = torch.nonzero(near, as_tuple=True)
+    steps = torch.linspace(0, 1, 13, device=maps.device)[:, None]
+    start, end = place[tile, faint, None], place[tile, bright, None]
+    line = (start + (end - start) * steps).round().long()
+    lowest = maps.flatten(1)[tile[:, None], line[..., 1] * maps.shape[-1] + line[..., 0]].amin(1)
+    fall = torch.full_like(score, torch.inf).view(-1)
+    fall.scatter_reduce_(0, tile * score.shape[1] + faint, score[tile, faint] - lowest, "amin")
+    return fall.view_as(score) >= (_DIP[1] * score).clamp_min(_DIP[0])
