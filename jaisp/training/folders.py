@@ -170,10 +170,13 @@ def load_tiles(config, cache, *, progress=None):
     if not all((folder / "tiles.json").is_file() for folder in folders):
         banks = _cut(pairs, config, progress)
         for bank, folder in zip(banks, folders, strict=True):
+            n_bytes = sum(values.nbytes for values in bank.arrays.values())
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                n_bytes = sum(values.nbytes for values in bank.arrays.values())
-                require_space(folder, n_bytes, f"{len(bank)} tiles")
+            except OSError as error:
+                raise FileError(f"cannot make the cache {str(folder)!r}: {error.strerror}") from None
+            require_space(folder, n_bytes, f"{len(bank)} tiles")
+            try:
                 bank.save(folder)
             except OSError as error:
                 raise FileError(f"cannot keep tiles in {str(folder)!r}: {error.strerror or error}") from None

@@ -102,8 +102,8 @@ def validate(model, bank, *, batch_size=8):
     Parameters
     ----------
     model : `~jaisp.models.DETRJEPA`
-    bank : `~jaisp.simulation.SceneBank`
-        Scenes not trained on.
+    bank : `~jaisp.simulation.SceneBank` or `~jaisp.training.data.TileBatches`
+        Scenes not trained on, or batches of tiles with truth.
     batch_size : int
 
     Returns
@@ -114,11 +114,13 @@ def validate(model, bank, *, batch_size=8):
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()
-    batches = TileBatches(bank, batch_size=batch_size, seed=987)
+    batches = bank
+    if not isinstance(bank, TileBatches):
+        batches = TileBatches(bank, batch_size=batch_size, seed=987)
     matches = {view: [] for view in ("joint", "rubin", "euclid")}
     embeddings = {view: [] for view in matches}
     errors = []
-    for step in range(max(1, len(bank) // batch_size)):
+    for step in range(max(1, len(batches.bank) // batches.batch_size)):
         inputs, truth = batches[step]
         inputs = {name: values.to(device) for name, values in inputs.items()}
         for view in matches:

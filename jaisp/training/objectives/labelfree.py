@@ -86,7 +86,7 @@ class UnlabelledBatches(TileBatches):
     Batches of what the teacher and the student see of tiles.
 
     Items are dicts: ``inputs`` of the network (the student's), ``tiles`` and ``targets`` (the teacher's
-    pixels and its proposals), ``keep`` (B, 10), the student's bands. The truth of simulated scenes is dropped.
+    pixels and its proposals), ``keep`` (B, 10), the student's bands. The truth of scenes is dropped.
     """
 
     def __init__(self, bank, *, added_noise=1.0, **options):

@@ -79,7 +79,7 @@ class Supervised:
             with autocast(optimizer.precision, inputs["rubin"].device):
                 features = self.model.encode(inputs, view)
                 layers = self.model.decode(features)
-            snr = view_snr(truth, view)
+            snr = self.view_snr(truth, view)
             losses, _ = set_loss(layers, truth, snr, loss_config)
             losses["heat"] = heat_loss(features["heat"], truth, snr, loss_config)
             share = 0.5 if view == "joint" and with_jepa else (0.25 if with_jepa else 1.0)
@@ -98,6 +98,10 @@ class Supervised:
     def validate(self, model):
         """Detection F1 and what the embeddings know, on scenes not trained on."""
         return validate(model, self.banks[1], batch_size=self.config.optimizer.batch_size)
+
+    def view_snr(self, truth, view):
+        """Signal to noise of the true sources in a view: (B, M)."""
+        return view_snr(truth, view)
 
     def between_surveys(self, outputs, step):
         """Terms ``jepa`` and ``regularizer`` from the outputs of the three views, and gauges."""
