@@ -44,6 +44,8 @@ def _best_f1(matches):
         right.append((partner_snr > 5)[valid])
         wrong.append((partner < 0)[valid])
     order = np.argsort(-np.concatenate(scores))
+    if not len(order):  # at the very beginning no peak may be worth a query
+        return 0.0, 0.0
     right = np.concatenate(right)[order].cumsum()
     wrong = np.concatenate(wrong)[order].cumsum()
     purity = right / np.maximum(right + wrong, 1)

@@ -92,22 +92,23 @@ def test_turned_tiles_keep_the_surveys_together():
 
 
 def test_injected_sources_are_where_the_truth_says(pairs, tmp_path):
-    config = FolderConfig(folder=str(pairs), tile_size=96)
+    config = FolderConfig(folder=str(pairs), tile_size=160)
     tile = load_tiles(config, tmp_path)[0][0]
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(4)
     new, truth = inject_sources(tile, rng, density=100.0, faint_limit=26.0, offset=0.0)
     for survey, band, scale in (("rubin", 3, 2), ("euclid", 0, 1)):
         added = new[f"{survey}_snr"][band] - tile[f"{survey}_snr"][band]
         noise = tile[f"{survey}_noise"][band]
         index = band if survey == "rubin" else 6
-        inside = (np.abs(truth["x"] - 47.5) < 38) & (np.abs(truth["y"] - 47.5) < 38)
+        inside = (np.abs(truth["x"] - 79.5) < 64) & (np.abs(truth["y"] - 79.5) < 64)
         k = np.flatnonzero(inside)[np.argmax(truth["flux"][inside, index])]
         x, y = ((truth[name][k] + 0.5) / scale - 0.5 for name in "xy")
         j, i = round(float(y)), round(float(x))
         near = added[max(j - 2, 0) : j + 3, max(i - 2, 0) : i + 3]
         assert near.max() >= 0.9 * added[j - 4 : j + 5, i - 4 : i + 5].max()
-        # Flux and S/N of what was added, all sources together where none is cut.
-        assert 0.5 < added.sum() * noise / truth["flux"][:, index].sum() < 1.2
+        # Flux of what was added: of those inside all, of those at the edge a part.
+        total, flux = added.sum() * noise, truth["flux"][:, index]
+        assert 0.85 * flux[inside].sum() < total < 1.05 * flux.sum()
         assert truth["band_snr"][k, index] > 0
     missing = [0, 2, 4, 5]
     assert not truth["band_snr"][:, missing].any()
