@@ -139,7 +139,8 @@ def _peaks(maps, lowest, most):
     width = maps.shape[-1]
 
     def highest(window):
-        return functional.max_pool2d(maps[:, None], window, stride=1, padding=window // 2)[:, 0]
+        rows = functional.max_pool2d(maps[:, None], (window, 1), stride=1, padding=(window // 2, 0))
+        return functional.max_pool2d(rows, (1, window), stride=1, padding=(0, window // 2))[:, 0]
 
     peak = (maps == highest(_WINDOW)) & (maps > lowest) & (maps > _CONTRAST * highest(_WING_WINDOW))
     peak[:, (0, -1)] = peak[:, :, (0, -1)] = False
