@@ -24,7 +24,7 @@ def launch(optimizer):
         from lightning_fabric.strategies import DDPStrategy
     except ImportError:
         raise MissingDependencyError(
-            "training needs lightning-fabric; install it with: python -m pip install 'jaisp[train]'"
+            "training needs lightning-fabric; install it with: python -m pip install lightning-fabric"
         ) from None
     device = optimizer.device
     if device == "auto":
