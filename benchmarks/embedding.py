@@ -304,7 +304,10 @@ def draw_gauges(figures, path):
         spectrum.semilogy(
             np.arange(1, len(data["spectrum"]) + 1), np.maximum(data["spectrum"], 1e-6), label=sky
         )
-    by_snr.set(xscale="log", ylim=(0, 1), xlabel="Rubin S/N", ylabel="top-1 in the tile, by embedding alone")
+    by_snr.set_xscale("log")
+    by_snr.set_xticks([10, 30, 100, 300], ["10", "30", "100", "300"])
+    by_snr.set_xticks([], minor=True)
+    by_snr.set(ylim=(0, 1), xlabel="Rubin S/N", ylabel="top-1 in the tile, by embedding alone")
     spectrum.set(xlabel="direction", ylabel="share of the variance, Rubin")
     for axes in (by_snr, spectrum):
         axes.legend(fontsize="small")
@@ -384,7 +387,12 @@ def main(argv=None):
     (args.output / "embedding.json").write_text(json.dumps(record, indent=1, default=float) + "\n")
     tables = {
         "gauges": gauges,
-        "nulls": QTable(rows=[{"figure": name, "value": float(value)} for name, value in nulls.items()]),
+        "nulls": QTable(
+            rows=[
+                {"figure": name, "value": f"{value:.{0 if float(value).is_integer() else 3}f}"}
+                for name, value in nulls.items()
+            ]
+        ),
         "probes": with_errors(probes),
         "gains": with_errors(gains, "+"),
     }

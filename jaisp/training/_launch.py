@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from jaisp.exceptions import ConfigError, MissingDependencyError
+from jaisp.exceptions import ConfigError
 
 __all__ = ["launch", "total_over_processes"]
 
@@ -18,14 +18,10 @@ def launch(optimizer):
     ----------
     optimizer : `~jaisp.training.config.OptimizerConfig`
     """
-    try:
-        from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-        from lightning_fabric.strategies import DDPStrategy
-    except ImportError:
-        raise MissingDependencyError(
-            "training needs lightning-fabric; install it with: python -m pip install lightning-fabric"
-        ) from None
+    from lightning_fabric import Fabric  # seconds of import that only training pays
+    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+
     device = optimizer.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

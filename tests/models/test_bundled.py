@@ -97,7 +97,7 @@ def test_a_tile_does_not_depend_on_its_batch(model, seen):
             parts = model({key: value[chosen] for key, value in batch.items()})
         for view in VIEWS:
             expected = {name: values[chosen] for name, values in together[view].items()}
-            compare_slots(expected, parts[view].to_numpy(), rtol=2e-3, atol=2e-3)
+            compare_slots(expected, parts[view].to_numpy(), rtol=1e-2, atol=2e-3)
 
 
 def test_saving_and_loading_changes_no_bit(model, seen, tmp_path):
