@@ -176,7 +176,7 @@ def test_no_space_left(toy_kind, tmp_path, monkeypatch):
 
 def test_missing_tensorboard(toy_kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingDependencyError, match="tensorboard = true of .* needs tensorboard; install"):
+    with pytest.raises(MissingDependencyError, match=r"tensorboard = true of .* needs tensorboard; install"):
         check(toy_config(tensorboard=True))
 
 
