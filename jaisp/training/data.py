@@ -15,7 +15,7 @@ from jaisp.simulation import NoiseBank, SceneBank, draw_tile, make_scenes
 from jaisp.surveys import EUCLID, RUBIN
 from jaisp.training._run_files import require_space
 
-__all__ = ["TileBatches", "batch_loader", "load_scenes"]
+__all__ = ["TileBatches", "batch_loader", "load_scenes", "pad_truth"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def load_scenes(config, folder, *, seed, n, progress=None):
     return SceneBank.load(folder)
 
 
-def _pad_truth(truths, keeps, size):
+def pad_truth(truths, keeps, size):
     """Stack truth of several tiles, padded; sources outside the tile are left out."""
     units = flux_units().numpy()
     kept = []
@@ -71,6 +71,7 @@ def _pad_truth(truths, keeps, size):
                 "ellipticity": np.stack([truth["e1"][chosen], truth["e2"][chosen]], axis=-1),
                 "is_star": truth["is_star"][chosen],
                 "band_snr": truth["band_snr"][chosen] * keep,
+                **({"unlabelled": truth["unlabelled"][chosen]} if "unlabelled" in truth else {}),
             }
         )
     longest = max(1, *(len(item["x"]) for item in kept))
@@ -130,7 +131,7 @@ class TileBatches(Dataset):
         tiles = {key: torch.from_numpy(np.stack([tile[key] for tile in arrays])) for key in arrays[0]}
         keep = torch.from_numpy(np.stack(keeps))
         tiles = band_dropout(tiles, {RUBIN.name: keep[:, :6], EUCLID.name: keep[:, 6:]})
-        return network_inputs(tiles), _pad_truth(truths, keeps, tiles["euclid_snr"].shape[-1])
+        return network_inputs(tiles), pad_truth(truths, keeps, tiles["euclid_snr"].shape[-1])
 
 
 def _single_thread(_):

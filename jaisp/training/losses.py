@@ -91,6 +91,8 @@ def set_loss(layers, truth, snr, config):
         bce = functional.binary_cross_entropy_with_logits(output["activity_logit"], target, reduction="none")
         losses["activity"] = losses["activity"] + (bce * weight).sum() / count
         found = matched_snr > config.ignore_snr
+        if "unlabelled" in truth:  # there may be a source, but nothing is known of it
+            found = found & ~truth["unlabelled"][source[0], source[1]]
         slot, source = slot[:, found], source[:, found]
         position = output["position"][slot[0], slot[1]]
         error = output["error"][slot[0], slot[1]]

@@ -5,6 +5,7 @@ from dataclasses import fields
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
 from jaisp.evaluation import (
@@ -19,9 +20,9 @@ from jaisp.models.decoder import PIXEL
 from jaisp.models.layers import distances
 from jaisp.training.data import TileBatches
 from jaisp.training.losses import view_snr
-from jaisp.training.matching import assign
+from jaisp.training.matching import assign, match_surveys
 
-__all__ = ["validate"]
+__all__ = ["validate", "validate_unlabelled"]
 
 _RADIUS = 3.0  # 0.3 arcsec in 0.1" pixels
 
@@ -55,6 +56,8 @@ def _best_f1(matches):
         right.append((partner_snr > 5)[valid])
         wrong.append((partner < 0)[valid])
     order = np.argsort(-np.concatenate(scores))
+    if not len(order):  # at the very beginning no peak may be worth a query
+        return 0.0, 0.0
     right = np.concatenate(right)[order].cumsum()
     wrong = np.concatenate(wrong)[order].cumsum()
     purity = right / np.maximum(right + wrong, 1)
@@ -104,8 +107,8 @@ def validate(model, bank, *, batch_size=8):
     Parameters
     ----------
     model : `~jaisp.models.DETRJEPA`
-    bank : `~jaisp.simulation.SceneBank`
-        Scenes not trained on.
+    bank : `~jaisp.simulation.SceneBank` or `~jaisp.training.data.TileBatches`
+        Scenes not trained on, or batches of tiles with truth.
     batch_size : int
 
     Returns
@@ -117,11 +120,13 @@ def validate(model, bank, *, batch_size=8):
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()
-    batches = TileBatches(bank, batch_size=batch_size, seed=987)
+    batches = bank
+    if not isinstance(bank, TileBatches):
+        batches = TileBatches(bank, batch_size=batch_size, seed=987)
     matches = {view: [] for view in ("joint", "rubin", "euclid")}
     outputs = {view: [] for view in matches}
     errors = []
-    for step in range(max(1, len(bank) // batch_size)):
+    for step in range(max(1, len(batches.bank) // batches.batch_size)):
         inputs, truth = batches[step]
         inputs = {name: values.to(device) for name, values in inputs.items()}
         for view in matches:
@@ -152,3 +157,86 @@ def validate(model, bank, *, batch_size=8):
     objects = [_objects(outputs[view], matches[view]) for view in ("rubin", "euclid")]
     metrics.update({f"val/{name}": value for name, value in _embedding_gauges(*objects).items()})
     return metrics
+
+
+@torch.no_grad()
+def validate_unlabelled(model, batches):
+    """
+    Gauges of a model on tiles without truth.
+
+    Parameters
+    ----------
+    model : `~jaisp.models.DETRJEPA`
+    batches : `~jaisp.training.objectives.labelfree.UnlabelledBatches`
+        Of tiles not trained on.
+
+    Returns
+    -------
+    dict
+        ``val/n_objects``, ``val/n_proposals`` above 5 sigma of a tile and the share of these that an active
+        slot is near (``val/proposals_found``); of Rubin and Euclid slots that position matches,
+        ``val/similarity``, the same for Euclid slots of another tile (``val/shuffled_similarity``, the best
+        assignment), and the share that finds its partner among the tile's by similarity alone
+        (``val/retrieval_top1``, and what chance gives).
+    """
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    sums = dict.fromkeys(("n_objects", "n_proposals", "found", "tiles"), 0.0)
+    pairs, embeddings = [], []
+    for step in range(max(1, len(batches.bank) // batches.batch_size)):
+        batch = batches[step]
+        inputs = {name: values.to(device) for name, values in batch["inputs"].items()}
+        outputs = {}
+        for view in ("joint", "rubin", "euclid"):
+            outputs[view] = model.decode(model.encode(inputs, view))[-1]
+            model.heads.normalize([outputs[view]])
+            outputs[view] = {name: values.cpu() for name, values in outputs[view].items()}
+        active = {view: (one["activity_logit"] > 0) & one["valid"] for view, one in outputs.items()}
+        targets = batch["targets"]
+        proposed = targets["snr_joint"] > 5
+        place = torch.stack([targets["x"], targets["y"]], dim=-1)
+        distance = torch.cdist(place, outputs["joint"]["position"]) + 1e9 * ~active["joint"][:, None]
+        sums["tiles"] += len(proposed)
+        sums["n_objects"] += active["joint"].sum().item()
+        sums["n_proposals"] += proposed.sum().item()
+        sums["found"] += ((distance.amin(-1) < _RADIUS) & proposed).sum().item()
+        tile, i, j = match_surveys(outputs["rubin"], outputs["euclid"], similarity_weight=0.0)
+        z = {view: functional.normalize(outputs[view]["projection"], dim=-1) for view in ("rubin", "euclid")}
+        for number in range(len(proposed)):
+            here = tile == number
+            chosen = torch.nonzero(active["euclid"][number])[:, 0]
+            partner = torch.searchsorted(chosen, j[here])
+            pairs.append(
+                ((z["rubin"][number][i[here]] @ z["euclid"][number][chosen].T).numpy(), partner.numpy())
+            )
+            embeddings.append((z["rubin"][number][i[here]].numpy(), z["euclid"][number][j[here]].numpy()))
+    model.train(training)
+    metrics = {f"val/{name}": sums[name] / sums["tiles"] for name in ("n_objects", "n_proposals")}
+    metrics["val/proposals_found"] = sums["found"] / max(1, sums["n_proposals"])
+    metrics.update(_unlabelled_similarity(pairs, embeddings))
+    return metrics
+
+
+def _unlabelled_similarity(pairs, embeddings):
+    """Similarity of matched slots, of other tiles' slots, and retrieval within the tile."""
+    own, top1, chance, shuffled = [], [], [], []
+    for similarity, partner in pairs:
+        if similarity.shape[1] < 2:
+            continue
+        own.extend(similarity[np.arange(len(partner)), partner])
+        top1.extend(similarity.argmax(1) == partner)
+        chance.extend([1 / similarity.shape[1]] * len(partner))
+    for (rubin, _), (_, euclid) in zip(embeddings, embeddings[1:] + embeddings[:1], strict=True):
+        similarity = rubin @ euclid.T
+        if similarity.size:
+            rows, columns = linear_sum_assignment(-similarity)
+            shuffled.extend(similarity[rows, columns])
+    if not own or not shuffled:
+        return {}
+    means = {
+        "similarity": own,
+        "shuffled_similarity": shuffled,
+        "retrieval_top1": top1,
+        "retrieval_chance": chance,
+    }
+    return {f"val/{name}": float(np.mean(values)) for name, values in means.items()}

@@ -2,41 +2,29 @@
 """The training loop: runs, resumes to the last bit, refuses what cannot work."""
 
 import dataclasses
+import errno
 import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from jaisp.exceptions import ConfigError, FileError
-from jaisp.models import DETRJEPA, DETRJEPAConfig
-from jaisp.simulation import SceneConfig
-from jaisp.training import TrainingConfig, check, load_config, train
-from jaisp.training.config import DataConfig, LossConfig, OptimizerConfig
+from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, WeightsError
+from jaisp.models import DETRJEPA
+from jaisp.training import TrainingError, check, load_config, objectives, train
+from jaisp.training.config import ObjectiveConfig
 from jaisp.training.data import TileBatches
+
+from . import toy
+from .configs import supervised_config, toy_config
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    return TrainingConfig(
-        model=DETRJEPAConfig.tiny(),
-        data=DataConfig(
-            n_scenes=4,
-            n_validation=2,
-            cache=str(tmp_path_factory.mktemp("scenes")),
-            workers=0,
-            scenes=SceneConfig(size=128, psf_sets=2),
-        ),
-        loss=LossConfig(),
-        optimizer=OptimizerConfig(
-            batch_size=2,
-            steps=4,
-            jepa_start=0.5,
-            precision="float32",
-            log_every=1,
-            validate_every=2,
-            threads=1,
-        ),
-    )
+    return supervised_config(tmp_path_factory.mktemp("scenes"))
 
 
 def read_metrics(folder):
@@ -53,32 +41,6 @@ def test_run_writes_weights_and_metrics(config, tmp_path):
     assert {"train/loss", "train/n_objects", "train/tiles_per_second"} <= set(metrics[0])
     assert "train/jepa" in metrics[-2]
     assert "val/f1_joint" in metrics[-1]
-
-
-def test_resumed_run_equals_an_uninterrupted_one(config, tmp_path):
-    train(config, tmp_path / "whole")
-    half = dataclasses.replace(
-        config, optimizer=dataclasses.replace(config.optimizer, log_every=1, validate_every=2)
-    )
-
-    class StopError(Exception):
-        pass
-
-    def stop(step, steps, metrics):
-        if step == 3:  # after the checkpoint of step 2: this step is lost and taken again
-            raise StopError
-
-    with pytest.raises(StopError):
-        train(half, tmp_path / "parts", progress=stop)
-    train(half, tmp_path / "parts", resume=True)
-
-    def losses(folder):
-        return [line["train/loss"] for line in read_metrics(folder) if "train/loss" in line]
-
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-    whole, parts = (DETRJEPA.from_pretrained(tmp_path / name / "weights") for name in ("whole", "parts"))
-    for first, second in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True):
-        assert torch.equal(first, second)
 
 
 def test_check_runs_one_step_and_measures_loader_and_model(config):
@@ -130,3 +92,116 @@ def test_bad_config(tmp_path, text, message):
 def test_missing_config(tmp_path):
     with pytest.raises(FileError, match="cannot read"):
         load_config(tmp_path / "none.toml")
+
+
+@pytest.fixture
+def toy_kind(monkeypatch):
+    monkeypatch.setitem(objectives._CLASSES, "toy", toy.NAME)
+
+
+def test_accumulated_batches_equal_a_large_one(toy_kind, tmp_path):
+    train(toy_config(batch_size=8), tmp_path / "large")
+    train(toy_config(batch_size=2, accumulate=4), tmp_path / "small")
+    large, small = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"]
+        for name in ("large", "small")
+    )
+    for name, value in large.items():
+        torch.testing.assert_close(small[name], value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (
+            {"bad_step": 2},
+            r"the loss is not finite at step 2: {'loss': nan, 'square': nan}; look for bad pixels",
+        ),
+        ({"gauge": 0.2}, r"collapsed at step 1: gauge is 0.200, its guard 0.5"),
+        ({"gauge": math.nan}, r"collapsed at step 1: gauge is nan, its guard 0.5"),
+    ],
+)
+def test_a_run_that_cannot_go_on_says_why(toy_kind, model, text, tmp_path):
+    with pytest.raises(TrainingError, match=text):
+        train(toy_config(model=toy.ToyConfig(**model)), tmp_path / "run")
+
+
+def test_average_follows_and_buffers_are_copied(config, tmp_path):
+    train(config, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    for name, value in state["model"].items():
+        if "projector_norm" in name:
+            assert torch.equal(state["average"][name], value)
+    name = "decoder.content.weight"
+    assert not torch.equal(state["average"][name], state["model"][name])
+
+
+def test_checkpoints_of_another_model_or_damaged_are_refused(toy_kind, tmp_path):
+    train(toy_config(), tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match=r"another configuration \(width 3 there, 4 here\); start a new run"
+    ):
+        train(toy_config(model=toy.ToyConfig(width=4)), tmp_path / "run", resume=True)
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    with pytest.raises(FileError, match=r"checkpoint.pt' is damaged: .*; start a new run"):
+        train(toy_config(), tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_resumed_is_left_as_it_is(toy_kind, tmp_path):
+    train(toy_config(), tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    train(toy_config(), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_no_space_left(toy_kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaisp.training._run_files.shutil.disk_usage", lambda _: SimpleNamespace(free=5e6))
+    with pytest.raises(
+        FileError, match=r"no space left for the checkpoint and the weights: 10 MB needed, 5 MB"
+    ):
+        train(toy_config(), tmp_path / "begin")
+    monkeypatch.undo()
+    monkeypatch.setitem(objectives._CLASSES, "toy", toy.NAME)
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(FileError, match=r"cannot write '.*checkpoint.pt': .*No space left on device"):
+        train(toy_config(), tmp_path / "later")
+    assert not list((tmp_path / "later").glob("checkpoint*"))
+
+
+def test_missing_tensorboard(toy_kind, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependencyError, match=r"tensorboard = true of .* needs tensorboard; install"):
+        check(toy_config(tensorboard=True))
+
+
+def test_cuda_that_is_not_there(toy_kind, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device 'cuda' was asked for, but torch sees no CUDA device"):
+        check(toy_config(device="cuda"))
+
+
+def test_training_goes_on_from_weights(config, tmp_path):
+    torch.manual_seed(5)
+    model = DETRJEPA(dataclasses.replace(config.model, calibration={"activity": {"intercept": 1.0}}))
+    model.save_pretrained(tmp_path / "start")
+    objective = ObjectiveConfig(weights=str(tmp_path / "start"))
+    optimizer = dataclasses.replace(config.optimizer, steps=1, learning_rate=1e-12, weight_decay=0.0)
+    weights = train(dataclasses.replace(config, objective=objective, optimizer=optimizer), tmp_path / "run")
+    new = DETRJEPA.from_pretrained(weights)
+    assert new.config.calibration == {}  # it was that of other weights
+    torch.testing.assert_close(new.decoder.content.weight, model.decoder.content.weight)
+    notes = json.loads((weights / "config.json").read_text())["notes"]
+    assert notes["start"]["name"] == "start"
+    with pytest.raises(WeightsError, match="does not exist"):
+        check(dataclasses.replace(config, objective=ObjectiveConfig(weights=str(tmp_path / "none"))))
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs" / "recipes").glob("*.toml")))
+def test_recipes_are_valid(path):
+    assert load_config(path).objective.kind in path.read_text()

@@ -14,6 +14,8 @@ from jaisp.exceptions import ConfigError, suggest
 __all__ = ["Objective", "batch_numbers", "objective_class", "start_model"]
 
 _CLASSES = {
+    "injection": "jaisp.training.objectives.injection:Injection",
+    "labelfree": "jaisp.training.objectives.labelfree:LabelFree",
     "supervised": "jaisp.training.objectives.supervised:Supervised",
 }
 

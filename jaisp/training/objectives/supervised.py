@@ -45,7 +45,7 @@ class Supervised:
     def __init__(self, config, folder, *, rank=0, world_size=1, check=False, progress=None):
         self.config, self.check = config, check
         self.rank, self.world_size = rank, world_size
-        self.model = start_model(config, DETRJEPA).to(memory_format=torch.channels_last)
+        self.model = start_model(config, self.model_class).to(memory_format=torch.channels_last)
         self.jepa_step = int(config.optimizer.jepa_start * config.optimizer.steps)
         self.banks = self.load_data(Path(config.data.cache or folder), progress)
 
@@ -83,7 +83,7 @@ class Supervised:
             with autocast(optimizer.precision, inputs["rubin"].device):
                 features = self.model.encode(inputs, view)
                 layers = self.model.decode(features)
-            snr = view_snr(truth, view)
+            snr = self.view_snr(truth, view)
             losses, _ = set_loss(layers, truth, snr, loss_config)
             losses["heat"] = heat_loss(features["heat"], truth, snr, loss_config)
             share = 0.5 if view == "joint" and with_jepa else (0.25 if with_jepa else 1.0)
@@ -93,10 +93,7 @@ class Supervised:
         gauges = slot_gauges(outputs["joint"])
         if with_jepa:
             self.model.heads.normalize(list(outputs.values()))
-            done = (step - self.jepa_step) / max(1, optimizer.steps - self.jepa_step)
-            losses, more = jepa_loss(
-                self.model, outputs, similarity_weight=3.0 * min(1.0, max(0.0, 2 * done))
-            )
+            losses, more = self.between_surveys(outputs, step)
             terms.update(losses)
             gauges.update(more)
         total = sum(getattr(loss_config, name) * value for name, value in terms.items())
@@ -111,15 +108,28 @@ class Supervised:
     @torch.no_grad()
     def _gather_statistics(self, model):
         """Statistics of the embeddings of averaged weights; those copied from the model were .3 sd off."""
-        optimizer = self.config.optimizer
+        device = next(model.parameters()).device
+        seed = self.config.optimizer.seed + _STATISTICS_SEED
+        with model.heads.gather_statistics():
+            for inputs in self.inputs(range(_STATISTICS_BATCHES), seed):
+                inputs = {key: value.to(device) for key, value in inputs.items()}
+                model.heads.normalize([model.decode(model.encode(inputs, view))[-1] for view in VIEWS])
+
+    def inputs(self, numbers, seed):
+        """What the network is shown of some batches, of training tiles with noise of another seed."""
         batches = TileBatches(
             self.banks[0],
-            batch_size=optimizer.batch_size,
-            seed=optimizer.seed + _STATISTICS_SEED,
+            batch_size=self.config.optimizer.batch_size,
+            seed=seed,
             band_dropout=self.config.loss.band_dropout,
         )
-        device = next(model.parameters()).device
-        with model.heads.gather_statistics():
-            for number in range(_STATISTICS_BATCHES):
-                inputs = {key: value.to(device) for key, value in batches[number][0].items()}
-                model.heads.normalize([model.decode(model.encode(inputs, view))[-1] for view in VIEWS])
+        return (batches[number][0] for number in numbers)
+
+    def view_snr(self, truth, view):
+        """Signal to noise of the true sources in a view: (B, M)."""
+        return view_snr(truth, view)
+
+    def between_surveys(self, outputs, step):
+        """Terms ``jepa`` and ``regularizer`` from the outputs of the three views, and gauges."""
+        done = (step - self.jepa_step) / max(1, self.config.optimizer.steps - self.jepa_step)
+        return jepa_loss(self.model, outputs, similarity_weight=3.0 * min(1.0, max(0.0, 2 * done)))
