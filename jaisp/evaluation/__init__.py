@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Catalogues against truth: completeness and purity, calibration, residuals, and the classical peers."""
 
+from jaisp.evaluation.bounds import BandModel, Bounds, cramer_rao
 from jaisp.evaluation.calibration import (
     Calibration,
     activity_calibration,
@@ -16,6 +17,8 @@ from jaisp.evaluation.report import Comparison, compare, markdown_table, plot_cu
 from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, tune
 
 __all__ = [
+    "BandModel",
+    "Bounds",
     "Calibration",
     "Comparison",
     "DetectionScore",
@@ -32,6 +35,7 @@ __all__ = [
     "activity_calibration",
     "calibration",
     "compare",
+    "cramer_rao",
     "cross_match_calibration",
     "evaluate",
     "flux_residuals",
