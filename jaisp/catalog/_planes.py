@@ -12,9 +12,17 @@ __all__ = ["BATCH", "N_SHAPE", "POINT", "Plane", "make_planes", "overlap"]
 
 N_SHAPE = 6  # x, y, log radius, e1, e2, bulge fraction
 POINT = -6.0  # log radius below which a source is a point
-_STAMPS = (24, 32, 48, 64, 96, 128)
-BATCH = 16  # sources drawn at a time: their arrays stay in the processor's cache
-# Of the size that holds all but 0.5 % of the light, what suffices for sources up to a joint S/N.
+_STAMPS = (
+    24,
+    32,
+    48,
+    64,
+    96,
+    128,
+)  # widths in pixels for the equations; wider than that sources are only drawn
+_WIDEST = (192, 256, 384)
+BATCH = 64  # sources drawn at a time
+# Of the radius that holds all but 0.5 % of the light, what suffices for sources up to a joint S/N.
 _SHARE = ((30.0, 0.7), (300.0, 1.0), (np.inf, 2.0))
 _BACKGROUND = 0.1  # prior on a local residual background, in units of the pixel noise
 
@@ -58,11 +66,16 @@ class Plane:
         self._drawn = {}
 
     def stamp_sizes(self, radius, e1, e2, snr):
-        """Widths in pixels of the stamps of sources of a radius (arcsec), ellipticity and joint S/N."""
+        """Widths in pixels in which sources of a radius (arcsec), ellipticity and joint S/N are drawn."""
         share = np.select([snr < most for most, _ in _SHARE], [value for _, value in _SHARE])
         radius, e1, e2, share = (torch.from_numpy(np.asarray(v, float)) for v in (radius, e1, e2, share))
         return stamp_size(
-            share * radius, e1, e2, psf_fwhm=share * self.fwhm, pixel_scale=self.scale, sizes=_STAMPS
+            share * radius,
+            e1,
+            e2,
+            psf_fwhm=share * self.fwhm,
+            pixel_scale=self.scale,
+            sizes=_STAMPS + _WIDEST,
         ).numpy()
 
     def stamps(self, state, size, parameters):
@@ -90,10 +103,17 @@ class Plane:
     def draw(self, source, corner, stamp, light):
         """Subtract a source anew: its stamp (bands, size, size) and its fluxes (bands,)."""
         self.relight(source, np.zeros(len(self.channels)))
-        size = stamp.shape[-1]
-        where = np.s_[:, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
+        slices = []
+        for low, side in zip(corner, self.residual.shape[1:], strict=True):
+            first, last = max(low, 0), min(low + stamp.shape[-1], side)
+            slices.append((slice(first, last), slice(first - low, last - low)))
+        (rows, stamp_rows), (columns, stamp_columns) = slices
         # Half precision is enough: what is subtracted is what is added again.
-        self._drawn[source] = (where, stamp, np.zeros(len(self.channels)))
+        self._drawn[source] = (
+            (slice(None), rows, columns),
+            stamp[:, stamp_rows, stamp_columns],
+            np.zeros(len(self.channels)),
+        )
         self.relight(source, light)
 
     def relight(self, source, light):

@@ -97,7 +97,9 @@ class Solver:
             band = bands.stop
         # The brightest first, each seeing what the others left of the image.
         number = dict(zip(members, range(len(members)), strict=True))
-        brightness = np.array([self._brightness(normal[number[k]], k, stamps) for k in members])
+        brightness = self.snr[members]
+        if not self.flux[members].any():
+            brightness = np.array([self._brightness(normal[number[k]], k, stamps) for k in members])
         best = [max(brightness[number[k]] for k in group) for group in groups]
         for at in np.argsort(best)[::-1]:
             group = groups[at]
@@ -114,28 +116,32 @@ class Solver:
         ).astype(float)
 
     def _brightness(self, normal, source, stamps):
-        """Joint S/N of a source if no neighbour had a share in its light."""
-        diagonal = normal[:, 0, 0]
-        flux = diagonal * self.flux[source, self.channels] + self._slope(source, stamps)[:, 0]
-        return (np.maximum(flux, 0) ** 2 / np.maximum(diagonal, 1e-30)).sum()
+        """Squared joint S/N of a source if no neighbour had a share in its light."""
+        light = np.maximum(self._slope(source, stamps)[:, 0], 0)
+        return (light**2 / np.maximum(normal[:, 0, 0], 1e-30)).sum()
 
     def _own_blocks(self, plane, sizes, drawn_at, members, rows, state, normal):
         """Fill in the equations of each source by itself; stamps of those that have neighbours."""
         batches = []
         place = np.column_stack([state[members], np.tile(plane.offset, (len(members), 1)), sizes])
         moved = (place != drawn_at[members]).any(axis=1)
-        for kind in np.unique(np.stack([sizes, rows], axis=-1), axis=0):
-            chosen = np.flatnonzero((sizes == kind[0]) & (rows == kind[1]))
+        inner = np.minimum(sizes, plane.largest)
+        for kind in np.unique(np.stack([inner, rows], axis=-1), axis=0):
+            chosen = np.flatnonzero((inner == kind[0]) & (rows == kind[1]))
             for part in np.array_split(chosen, -(-len(chosen) // BATCH)):
                 corners, values = plane.stamps(state[members[part]], int(kind[0]), int(kind[1]) - 1)
                 batches.append((part, corners, values))
                 fresh = np.flatnonzero(moved[part])
                 for k, stamp in zip(fresh, values[fresh, :, 0].half().numpy(), strict=True):
-                    source = members[part[k]]
-                    plane.draw(source, corners[k], stamp, self.flux[source, plane.channels])
+                    source, corner = members[part[k]], corners[k]
+                    if sizes[part[k]] > inner[part[k]]:
+                        (corner,), wide = plane.stamps(state[[source]], int(sizes[part[k]]), 0)
+                        stamp = wide[0, :, 0].half().numpy()
+                    plane.draw(source, corner, stamp, self.flux[source, plane.channels])
         drawn_at[members] = place
         stamps = {}
-        for part, corners, values in batches:
+        while batches:
+            part, corners, values = batches.pop()
             design, weighted, block, coverage = plane.equations(corners, values)
             normal[part, :, : block.shape[-1], : block.shape[-1]] = block
             self.coverage[np.ix_(members[part], plane.channels)] = coverage

@@ -200,9 +200,9 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
     offset_error, n_offset = 0.0, 0
     solver.step(state, groups)
     if refine and n:
-        solver.choose_sizes(state)
         moving = groups
         for iteration in range(iterations):
+            solver.choose_sizes(state)
             free = _free_parameters(solver.snr, is_galaxy)
             moving = [group for group in moving if free[group].any()]
             new = solver.step(state, moving, free)
