@@ -8,7 +8,7 @@ from jaisp.image import psf_fwhm, resize_psf
 from jaisp.scene import psf_transform, render_derivatives, stamp_size
 from jaisp.surveys import EUCLID, RUBIN
 
-__all__ = ["BATCH", "N_SHAPE", "POINT", "Plane", "make_planes", "overlap"]
+__all__ = ["BATCH", "N_SHAPE", "POINT", "Plane", "light_beyond", "make_planes", "overlap"]
 
 N_SHAPE = 6  # x, y, log radius, e1, e2, bulge fraction
 POINT = -6.0  # log radius below which a source is a point
@@ -24,6 +24,7 @@ _WIDEST = (192, 256, 384)
 BATCH = 64  # sources drawn at a time
 # Of the radius that holds all but 0.5 % of the light, what suffices for sources up to a joint S/N.
 _SHARE = ((30.0, 0.7), (300.0, 1.0), (np.inf, 2.0))
+_SHALLOWEST, _MOST_BEYOND = 3.5, 0.1  # wings of PSFs beyond their images: power of the radius, share of light
 _BACKGROUND = 0.1  # prior on a local residual background, in units of the pixel noise
 
 
@@ -59,7 +60,9 @@ class Plane:
             self.weight[k][inside] = np.where(good, weight, 0)
             self.typical[k] = np.median(weight[good]) if good.any() else 0.0
         widest = max(image.psf[band].shape[0] for band in bands)
-        self.psf = torch.from_numpy(np.stack([resize_psf(image.psf[band], widest) for band in bands]))
+        # The images hold a part of the light only, see `light_beyond`.
+        psfs = [resize_psf(image.psf[band], widest) / (1 + light_beyond(image.psf[band])) for band in bands]
+        self.psf = torch.from_numpy(np.stack(psfs).astype(np.float32))
         self.fwhm = max(psf_fwhm(image.psf[band]) for band in bands) * self.scale
         self._transforms = {}
         # What is subtracted from the residual: corner, stamps and light of each source, and where it stood.
@@ -79,7 +82,7 @@ class Plane:
         ).numpy()
 
     def stamps(self, state, size, parameters):
-        """Corner pixels (n, 2: y, x) and templates with derivatives (n, bands, 1 + parameters, size, size)."""
+        """Corner pixels y, x (n, 2) and templates with derivatives (n, bands, 1 + parameters, size, size)."""
         if size not in self._transforms:
             self._transforms[size] = psf_transform(self.psf, size, dealias=True)
         x, y = state[:, 0] + self.offset[0], state[:, 1] + self.offset[1]
@@ -170,6 +173,39 @@ class Plane:
         window = self.residual[:, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
         window = torch.from_numpy(window.reshape(bands, -1, 1))
         return (weighted.reshape(bands, rows, -1) @ window)[..., 0].numpy()
+
+
+def light_beyond(psf):
+    """
+    Light of a PSF beyond the edges of its image, relative to that inside: an aperture correction.
+
+    PSF images are normalised to one, but real wings go on. They are continued as a power law through the mean
+    of the outer two rings, each as wide as half the area left to it; not shallower than r**-3.5, since on
+    simulated Euclid PSFs the slope between two diffraction rings may come out too small.
+
+    Parameters
+    ----------
+    psf : ndarray, shape (k, k)
+        Odd square image.
+
+    Returns
+    -------
+    float
+        0 where the wings drown in noise, 0.1 at the most.
+    """
+    half = psf.shape[0] // 2
+    steps = np.arange(-half, half + 1)
+    radius = np.hypot(steps[:, None], steps)
+    rings = [(radius > low * half) & (radius <= high * half) for low, high in ((0.5, 0.71), (0.71, 1.0))]
+    inner, outer = (float(psf[ring].mean()) for ring in rings)
+    if not inner > outer > 0:
+        return 0.0
+    at_inner, at_outer = (np.exp(np.log(radius[ring]).mean()) for ring in rings)
+    slope = max(np.log(inner / outer) / np.log(at_outer / at_inner), _SHALLOWEST)
+    # The image's edge is a square: a circle of the same area is as good for what lies beyond it.
+    edge = (2 * half + 1) / np.sqrt(np.pi)
+    beyond = 2 * np.pi * outer * at_outer**slope * edge ** (2 - slope) / (slope - 2)
+    return float(min(beyond / psf.sum(), _MOST_BEYOND))
 
 
 def overlap(first, second, size_first, size_second):

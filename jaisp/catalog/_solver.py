@@ -10,12 +10,15 @@ from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Solver"]
 
-_CHUNK = 192  # sources whose stamps with derivatives are held in memory
+_CHUNK = 5e6  # pixels of stamps with derivatives that are held in memory
 _MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
 _OFFSET_FLOOR = 0.1  # pixels: sources differ by more than noise, their bands show other shapes
 _N_CHANNELS = len(RUBIN.bands) + len(EUCLID.bands)
+_TELLING = (
+    0.03  # share of what is known of a position below which a plane's derivatives are not worth drawing
+)
 _SEEN = 0.1  # share of the light on good pixels below which a band has no flux
 
 
@@ -51,9 +54,18 @@ class Solver:
         return np.sqrt((np.maximum(ratio, 0) ** 2).sum(axis=1))
 
     def choose_sizes(self, state):
-        """Choose the sizes of the stamps by the radii and the brightness known by now."""
-        radius, snr = np.where(state[:, 2] > POINT, np.exp(state[:, 2]), 0.0), self.snr
-        self.sizes = [plane.stamp_sizes(radius, state[:, 3], state[:, 4], snr) for plane in self.planes]
+        """Choose by what is known the sizes of stamps, and the planes that tell of positions and shapes."""
+        radius = np.where(state[:, 2] > POINT, np.exp(state[:, 2]), 0.0)
+        ratio = np.maximum(np.nan_to_num(self.flux / np.sqrt(self.flux_variance)), 0)
+        snr = [np.sqrt((ratio[:, plane.channels] ** 2).sum(axis=1)) for plane in self.planes]
+        self.sizes = [
+            plane.stamp_sizes(radius, state[:, 3], state[:, 4], one)
+            for plane, one in zip(self.planes, snr, strict=True)
+        ]
+        knows = [
+            one**2 / (plane.fwhm**2 + (2 * radius) ** 2) for plane, one in zip(self.planes, snr, strict=True)
+        ]
+        self.tells = [one > _TELLING * sum(knows) for one in knows]
 
     def step(self, state, groups, free=None):
         """
@@ -75,10 +87,14 @@ class Solver:
         """
         new = state.copy()
         free = np.zeros(len(state), int) if free is None else free
+        pixels = (1 + free) * sum(
+            len(plane.channels) * np.minimum(sizes, plane.largest) ** 2
+            for plane, sizes in zip(self.planes, self.sizes, strict=True)
+        )
         chunk, size = [], 0
         for number, group in enumerate(groups, 1):
             chunk.append(group)
-            size += len(group)
+            size += pixels[group].sum()
             if size >= _CHUNK or number == len(groups):
                 self._solve_chunk(chunk, state, free, new)
                 chunk, size = [], 0
@@ -89,10 +105,15 @@ class Solver:
         rows = 1 + free[members]
         normal = np.zeros((len(members), len(self.channels), rows.max(), rows.max()))
         stamps, band = [], 0
-        for plane, sizes, drawn_at in zip(self.planes, self.sizes, self.drawn_at, strict=True):
+        for plane, sizes, tells, drawn_at in zip(
+            self.planes, self.sizes, self.tells, self.drawn_at, strict=True
+        ):
             bands = slice(band, band + len(plane.channels))
+            drawn_rows = np.where(tells[members], rows, 1)
             stamps.append(
-                self._own_blocks(plane, sizes[members], drawn_at, members, rows, state, normal[:, bands])
+                self._own_blocks(
+                    plane, sizes[members], drawn_at, members, drawn_rows, state, normal[:, bands]
+                )
             )
             band = bands.stop
         # The brightest first, each seeing what the others left of the image.
@@ -109,15 +130,18 @@ class Solver:
                 for source in group:
                     plane.relight(source, self.flux[source, plane.channels])
 
-    def _slope(self, source, stamps):
+    def _slope(self, source, rows, stamps):
         """What the residuals hold of a source's templates, (channels, rows)."""
-        return np.concatenate(
-            [plane.slope(*drawn[source][::2]) for plane, drawn in zip(self.planes, stamps, strict=True)]
-        ).astype(float)
+        slope, band = np.zeros((len(self.channels), rows)), 0
+        for plane, drawn in zip(self.planes, stamps, strict=True):
+            found = plane.slope(*drawn[source][::2])
+            slope[band : band + len(found), : found.shape[1]] = found
+            band += len(found)
+        return slope
 
     def _brightness(self, normal, source, stamps):
         """Squared joint S/N of a source if no neighbour had a share in its light."""
-        light = np.maximum(self._slope(source, stamps)[:, 0], 0)
+        light = np.maximum(self._slope(source, normal.shape[-1], stamps)[:, 0], 0)
         return (light**2 / np.maximum(normal[:, 0, 0], 1e-30)).sum()
 
     def _own_blocks(self, plane, sizes, drawn_at, members, rows, state, normal):
@@ -161,22 +185,25 @@ class Solver:
     def _assemble(self, group, rows, normal, stamps):
         """Equations of a group, (channels, rows, rows) and (channels, rows)."""
         if len(group) == 1:
-            return normal[0, :, : rows[0], : rows[0]], self._slope(group[0], stamps)
+            return normal[0, :, : rows[0], : rows[0]], self._slope(group[0], rows[0], stamps)
         first = np.concatenate([[0], np.cumsum(rows)])
         total = np.zeros((len(self.channels), first[-1], first[-1]))
         right = np.zeros((len(self.channels), first[-1]))
         span = [slice(a, b) for a, b in pairwise(first)]
         for k, source in enumerate(group):
             total[:, span[k], span[k]] = normal[k, :, : rows[k], : rows[k]]
-            right[:, span[k]] = self._slope(source, stamps)
+            right[:, span[k]] = self._slope(source, rows[k], stamps)
         for j, k in combinations(range(len(group)), 2):
             band = 0
             for plane, drawn in zip(self.planes, stamps, strict=True):
                 bands = slice(band, band + len(plane.channels))
                 block = self._cross_block(drawn, group[j], group[k])
                 if block is not None:
-                    total[bands, span[j], span[k]] = block
-                    total[bands, span[k], span[j]] = block.swapaxes(-1, -2)
+                    rows_j, rows_k = (
+                        slice(at, at + n) for at, n in zip(first[[j, k]], block.shape[1:], strict=True)
+                    )
+                    total[bands, rows_j, rows_k] = block
+                    total[bands, rows_k, rows_j] = block.swapaxes(-1, -2)
                 band = bands.stop
         return total, right
 
