@@ -20,7 +20,10 @@ import torch
 __all__ = ["DE_VAUCOULEURS", "EXPONENTIAL", "Profile", "tabulated_transforms"]
 
 _NODES = 2048
-_LOG_RANGE = (np.log(1e-6), np.log(2e3))  # of u; below, the first node's parabola holds; above, nothing is left
+_LOG_RANGE = (
+    np.log(1e-6),
+    np.log(2e3),
+)  # of u; below, the first node's parabola holds; above, nothing is left
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def _table(dtype, device):
 
 def tabulated_transforms(u):
     """
-    Fourier transforms of both profiles and their derivatives, to 1e-7 (slopes 1e-5 of them), from a table: not differentiable.
+    Fourier transforms of both profiles and their slopes from a table, right to 1e-6; not differentiable.
 
     Parameters
     ----------
