@@ -4,6 +4,7 @@
 import numpy as np
 import torch
 
+from jaisp.catalog.offsets import OffsetField
 from jaisp.image import psf_fwhm, resize_psf
 from jaisp.scene import psf_transform, render_derivatives, stamp_size
 from jaisp.surveys import EUCLID, RUBIN
@@ -45,7 +46,7 @@ class Plane:
         self.channels = [first + survey.index(band) for band in bands]
         self.binning = 2 if survey is RUBIN else 1
         self.scale = EUCLID.pixel_scale * self.binning
-        self.offset = np.array(offset if survey is RUBIN else (0.0, 0.0))
+        self.offset = offset if survey is RUBIN else OffsetField()
         self.shape = image.shape
         self.largest = max(_STAMPS)
         self.pad = self.largest // 2
@@ -85,7 +86,7 @@ class Plane:
         """Corner pixels y, x (n, 2) and templates with derivatives (n, bands, 1 + parameters, size, size)."""
         if size not in self._transforms:
             self._transforms[size] = psf_transform(self.psf, size, dealias=True)
-        x, y = state[:, 0] + self.offset[0], state[:, 1] + self.offset[1]
+        x, y = (at - shift for at, shift in zip(state.T[:2], self.offset(*state.T[:2]), strict=True))
         if self.binning == 2:
             x, y = (x - 0.5) / 2, (y - 0.5) / 2
         middle = [np.clip(np.round(v), 0, side - 1) for v, side in ((y, self.shape[0]), (x, self.shape[1]))]

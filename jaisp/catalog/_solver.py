@@ -6,6 +6,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from jaisp.catalog._planes import BATCH, N_SHAPE, POINT, overlap
+from jaisp.catalog.offsets import fit_offsets
 from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Solver"]
@@ -147,7 +148,7 @@ class Solver:
     def _own_blocks(self, plane, sizes, drawn_at, members, rows, state, normal):
         """Fill in the equations of each source by itself; stamps of those that have neighbours."""
         batches = []
-        place = np.column_stack([state[members], np.tile(plane.offset, (len(members), 1)), sizes])
+        place = np.column_stack([state[members], *plane.offset(*state[members, :2].T), sizes])
         moved = (place != drawn_at[members]).any(axis=1)
         inner = np.minimum(sizes, plane.largest)
         for kind in np.unique(np.stack([inner, rows], axis=-1), axis=0):
@@ -254,32 +255,28 @@ class Solver:
             pull[source, 0] = np.einsum("cii->ci", curvature[chosen])[:, :2].sum(axis=0)
             pull[source, 1] = slope[chosen, :2].sum(axis=0)
 
-    def update_offset(self):
+    def update_offset(self, state):
         """
         Move Rubin to where the sources that stand alone want it, seen from Euclid.
 
-        Returns
-        -------
-        error, n : float, int
-            1 sigma of the offset per axis, pixels, and how many sources it rests on.
+        Parameters
+        ----------
+        state : ndarray, shape (n, 6)
+            That of the last step.
         """
         if len(self.pull) < 2:
-            return 0.0, 0
+            return
         (h_rubin, g_rubin), (h_euclid, g_euclid) = (np.moveaxis(self.pull[name], 1, 0) for name in _SURVEYS)
         sharp = (np.minimum(h_rubin, h_euclid) > 1 / _OFFSET_ERROR**2).all(axis=1)
-        if sharp.sum() < 5:
-            return 0.0, int(sharp.sum())
         h_rubin, g_rubin, h_euclid, g_euclid = (v[sharp] for v in (h_rubin, g_rubin, h_euclid, g_euclid))
-        shift = g_rubin / h_rubin - g_euclid / h_euclid
-        weight = 1 / (1 / h_rubin + 1 / h_euclid + _OFFSET_FLOOR**2)
-        centre = np.median(shift, axis=0)
-        for _ in range(5):  # Cauchy weights: unrecognised blends pull by much more than their errors
-            robust = weight / (1 + (shift - centre) ** 2 * weight / 4)
-            centre = (robust * shift).sum(axis=0) / robust.sum(axis=0)
+        shift = g_euclid / h_euclid - g_rubin / h_rubin
+        error = np.sqrt(1 / h_rubin + 1 / h_euclid + _OFFSET_FLOOR**2)
+        x, y = state[sharp, :2].T
         for plane in self.planes:
-            if plane.survey == "rubin":
-                plane.offset = plane.offset + centre
-        return float(np.sqrt(1 / robust.sum(axis=0)).max()), int(sharp.sum())
+            if plane.survey == RUBIN.name:
+                old = np.stack(plane.offset(x, y), axis=-1)
+                found = fit_offsets(x, y, *(old + shift).T, *error.T)
+                plane.offset = found if found.n_matches else plane.offset
 
 
 def _channels(survey):

@@ -13,6 +13,7 @@ from jaisp.catalog.table import build_table, provenance
 from jaisp.exceptions import ConfigError, ImageError
 from jaisp.image import SurveyImage
 from jaisp.io import align
+from jaisp.surveys import EUCLID
 
 __all__ = ["make_catalog"]
 
@@ -111,7 +112,7 @@ def make_catalog(
         e2=joint.e2.astype(float),
         is_point=joint.star_logit > 0,
     )
-    measurement = measure(pair, sources, refine=refine, offset=(offset["dx"], offset["dy"]))
+    measurement = measure(pair, sources, refine=refine, offset=offset)
     measurement = measurement.with_model_errors(sources.is_point)
     calibration = ActivityCalibration(**model.config.calibration.get("activity", {}))
     probabilities = {
@@ -124,22 +125,24 @@ def make_catalog(
         },
     }
     table = build_table(pair, joint, measurement, link, probabilities)
-    table.meta.update(
-        provenance(model, pair, thresholds=thresholds, offset=_offset_on_sky(pair, measurement))
-    )
+    offset = _offset_on_sky(pair, measurement.offset)
+    table.meta.update(provenance(model, pair, thresholds=thresholds, offset=offset))
     table = table[table["activity"] > activity]
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"] = np.arange(1, len(table) + 1)
     return table
 
 
-def _offset_on_sky(pair, measurement):
-    """Euclid minus Rubin in mas along RA times cos(dec) and declination, for the metadata."""
+def _offset_on_sky(pair, offset):
+    """Euclid minus Rubin for the metadata: in mas on the sky at the field's centre, and the whole field."""
+    middle = [(side - 1) / 2 for side in pair.shape[::-1]]
     matrix = pair.wcs.celestial.pixel_scale_matrix * u.deg.to(u.mas)
-    east, north = -(matrix @ np.array(measurement.offset))
+    east, north = matrix @ np.array(offset(*middle))
+    error = EUCLID.pixel_scale * 1000 * np.max(offset.uncertainty(*middle))
     return {
         "euclid_minus_rubin_ra_mas": round(float(east), 2),
         "euclid_minus_rubin_dec_mas": round(float(north), 2),
-        "error_mas": round(float(measurement.offset_err * 100), 2),
-        "n_sources": measurement.n_offset,
+        "error_mas": round(float(error), 2),
+        "n_sources": offset.n_matches,
+        "field": offset.to_dict(),
     }

@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 
 from jaisp.catalog.crossmatching import SYSTEMATIC, match_positions
 from jaisp.catalog.detection import FieldSlots
+from jaisp.catalog.offsets import OffsetField, fit_offsets
 
 __all__ = ["SurveyLinks", "link_surveys", "measure_offset"]
 
@@ -48,6 +49,8 @@ class SurveyLinks:
 
 
 def _positions(slots):
+    if slots is None:
+        return np.zeros((0, 2))
     return np.stack([slots.x, slots.y], axis=-1).astype(float)
 
 
@@ -57,7 +60,7 @@ def _errors(slots):
 
 def measure_offset(rubin, euclid):
     """
-    Shift of Rubin against Euclid from slots that are clearly the same object.
+    Offset between the surveys from slots that are clearly the same object.
 
     Parameters
     ----------
@@ -66,11 +69,11 @@ def measure_offset(rubin, euclid):
 
     Returns
     -------
-    dict
-        ``dx``, ``dy`` (Rubin minus Euclid, pixels of the grid), ``error`` (pixels), ``n``.
+    `~jaisp.catalog.OffsetField`
+        Euclid minus Rubin; zero, with ``n_matches`` 0, where fewer than five objects match.
     """
     if rubin is None or euclid is None or not len(rubin) or not len(euclid):
-        return {"dx": 0.0, "dy": 0.0, "error": 0.0, "n": 0}
+        return OffsetField()
     a, b = _positions(rubin), _positions(euclid)
     matches = match_positions(
         _PIXEL * a,
@@ -80,34 +83,22 @@ def measure_offset(rubin, euclid):
         embedding1=rubin.embedding,
         embedding2=euclid.embedding,
     )
-    shift = a[matches.first] - b[matches.second]
     error = np.hypot(_errors(rubin)[matches.first], _errors(euclid)[matches.second]) / _PIXEL
     sharp = error < 1.0
-    shift, error = shift[sharp], error[sharp]
-    if len(shift) < _FEWEST:
-        return {"dx": 0.0, "dy": 0.0, "error": 0.0, "n": len(shift)}
-    weight = 1 / (error**2 + 0.2**2)
-    centre = np.median(shift, axis=0)
-    for _ in range(5):  # Cauchy weights: blends shift the Rubin position by much more than their errors
-        distance2 = ((shift - centre) ** 2).sum(axis=1) * weight
-        robust = weight / (1 + distance2 / 4)
-        centre = (robust[:, None] * shift).sum(axis=0) / robust.sum()
-    return {
-        "dx": float(centre[0]),
-        "dy": float(centre[1]),
-        "error": float(np.sqrt(2 / robust.sum())),
-        "n": len(shift),
-    }
+    if sharp.sum() < _FEWEST:
+        return OffsetField()
+    offset, error = (b[matches.second] - a[matches.first])[sharp], np.hypot(error[sharp], 0.2)
+    return fit_offsets(*b[matches.second][sharp].T, *offset.T, error, error)
 
 
-def _own_slots(joint, slots, shift):
+def _own_slots(joint, slots, xy):
     """Index of each joint slot's own slot in a survey, -1 without one."""
     index = np.full(len(joint), -1)
     if slots is None or not len(slots) or not len(joint):
         return index
     matches = match_positions(
         _PIXEL * _positions(joint),
-        _PIXEL * (_positions(slots) - shift),
+        _PIXEL * xy,
         error1=np.hypot(_errors(joint), 0.03),
         error2=np.hypot(_errors(slots), 0.03),
         embedding1=joint.embedding,
@@ -128,29 +119,29 @@ def link_surveys(joint, rubin, euclid, offset):
         The objects.
     rubin, euclid : `FieldSlots` or None
         Active slots of the surveys.
-    offset : dict
-        From `measure_offset`.
+    offset : `~jaisp.catalog.OffsetField`
+        Euclid minus Rubin, e.g. from `measure_offset`.
 
     Returns
     -------
     `SurveyLinks`
     """
     n = len(joint)
-    shift = np.array([offset["dx"], offset["dy"]])
-    rubin_index = _own_slots(joint, rubin, shift)
-    euclid_index = _own_slots(joint, euclid, np.zeros(2))
+    rubin_xy, euclid_xy = (_positions(slots) for slots in (rubin, euclid))
+    rubin_xy = rubin_xy + np.stack(offset(*rubin_xy.T), axis=-1)
+    rubin_index = _own_slots(joint, rubin, rubin_xy)
+    euclid_index = _own_slots(joint, euclid, euclid_xy)
     matched, blend = np.zeros(n, bool), np.zeros(n, bool)
     separation, similarity, probability = (np.full(n, np.nan) for _ in range(3))
     if rubin is not None and euclid is not None and len(rubin) and len(euclid):
-        a, b = _positions(rubin) - shift, _positions(euclid)
         matches = match_positions(
-            _PIXEL * a,
-            _PIXEL * b,
+            _PIXEL * rubin_xy,
+            _PIXEL * euclid_xy,
             error1=_errors(rubin),
             error2=_errors(euclid),
             embedding1=rubin.embedding,
             embedding2=euclid.embedding,
-            systematic=SYSTEMATIC if offset["n"] >= _FEWEST else _UNKNOWN_OFFSET,
+            systematic=SYSTEMATIC if offset.n_matches else _UNKNOWN_OFFSET,
         )
         partner = np.full(len(rubin), -1)
         partner[matches.first] = np.arange(len(matches.first))
@@ -160,7 +151,7 @@ def link_surveys(joint, rubin, euclid, offset):
         separation[matched] = matches.separation[pair[matched]]
         similarity[matched] = matches.similarity[pair[matched]]
         probability[matched] = matches.probability[pair[matched]]
-        blend = _unrecognized(joint, a, rubin_index, euclid_index)
+        blend = _unrecognized(joint, rubin_xy, rubin_index, euclid_index)
     return SurveyLinks(
         rubin, euclid, rubin_index, euclid_index, matched, separation, similarity, probability, blend
     )

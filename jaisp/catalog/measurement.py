@@ -13,6 +13,7 @@ import numpy as np
 from jaisp.catalog._groups import find_groups
 from jaisp.catalog._planes import N_SHAPE, POINT, make_planes
 from jaisp.catalog._solver import Solver
+from jaisp.catalog.offsets import OffsetField
 from jaisp.surveys import EUCLID
 
 __all__ = ["Measurement", "Sources", "measure"]
@@ -85,12 +86,8 @@ class Measurement:
         Refinement ran away and was undone.
     clipped : ndarray of bool, shape (n,)
         Larger than the largest stamp.
-    offset : tuple of float
-        Rubin minus Euclid positions that the pixels ask for, pixels of the 0.1 arcsec grid.
-    offset_err : float
-        Its 1 sigma per axis; 0 where it was not measured.
-    n_offset : int
-        Sources on which it rests.
+    offset : `~jaisp.catalog.OffsetField`
+        Euclid minus Rubin positions that the pixels ask for.
     """
 
     x: np.ndarray
@@ -108,9 +105,7 @@ class Measurement:
     refined: np.ndarray
     failed: np.ndarray
     clipped: np.ndarray
-    offset: tuple
-    offset_err: float
-    n_offset: int
+    offset: OffsetField
 
     def with_model_errors(self, is_point):
         """
@@ -157,7 +152,7 @@ def _limit(state, is_galaxy):
     state[:, 5] = np.clip(state[:, 5], 0.0, 1.0)
 
 
-def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
+def measure(pair, sources, *, refine=True, iterations=3, offset=None):
     """
     Measure sources jointly on both surveys of an aligned pair.
 
@@ -171,15 +166,15 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
         Whether positions and shapes are fitted too, where the signal allows.
     iterations : int
         Gauss-Newton steps.
-    offset : tuple of float
-        Rubin minus Euclid positions to begin with, pixels of the 0.1 arcsec grid; refined too.
+    offset : `~jaisp.catalog.OffsetField`, optional
+        Euclid minus Rubin positions to begin with; refined too. None by default.
 
     Returns
     -------
     `Measurement`
     """
     n = len(sources)
-    planes = make_planes(pair, offset)
+    planes = make_planes(pair, offset or OffsetField())
     radius = np.clip(sources.half_light_radius, _SMALLEST_RADIUS, _LARGEST_RADIUS)
     is_galaxy = ~sources.is_point
     norm = np.maximum(np.hypot(sources.e1, sources.e2) / 0.8, 1.0)
@@ -197,7 +192,6 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
     )
     solver = Solver(planes, start=start, prior=prior)
     free, failed = np.zeros(n, int), np.zeros(n, bool)
-    offset_error, n_offset = 0.0, 0
     solver.step(state, groups)
     if refine and n:
         moving = groups
@@ -208,9 +202,9 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
             new = solver.step(state, moving, free)
             _limit(new, is_galaxy)
             small = np.abs(new - state) < _CONVERGED * np.sqrt(solver.variance)
-            state = new
+            before, state = state, new
             if iteration < _OFFSET_STEPS:
-                offset_error, n_offset = solver.update_offset()
+                solver.update_offset(before)
             else:
                 moving = [group for group in moving if not small[group].all()]
         failed = np.hypot(*(state[:, :2] - start[:, :2]).T) > _FARTHEST
@@ -244,7 +238,5 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
         refined=moved,
         failed=failed,
         clipped=np.any(largest, axis=0) if largest else np.zeros(n, bool),
-        offset=tuple(float(v) for v in (planes[0].offset if planes else (0.0, 0.0))),
-        offset_err=offset_error,
-        n_offset=n_offset,
+        offset=next((plane.offset for plane in planes if plane.survey == "rubin"), OffsetField()),
     )
