@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The way from images to a table: align, detect, link, measure, calibrate."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 from scipy.spatial import cKDTree
@@ -18,6 +20,7 @@ from jaisp.surveys import EUCLID
 __all__ = ["make_catalog"]
 
 _CANDIDATE_LOGIT = -2.2  # network probability 0.1: below, nothing becomes a row
+_LIKELY = 0.5  # activity from which a candidate takes light from its neighbours
 _DOUBLE = 1.2  # pixels: two joint slots nearer than this are one object
 
 
@@ -112,9 +115,8 @@ def make_catalog(
         e2=joint.e2.astype(float),
         is_point=joint.star_logit > 0,
     )
-    measurement = measure(pair, sources, refine=refine, offset=offset)
-    measurement = measurement.with_model_errors(sources.is_point)
     calibration = ActivityCalibration(**model.config.calibration.get("activity", {}))
+    measurement = _measure(pair, sources, joint.activity_logit, calibration, refine=refine, offset=offset)
     probabilities = {
         "activity": calibration(joint.activity_logit, measurement.significance()),
         **{
@@ -131,6 +133,24 @@ def make_catalog(
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"] = np.arange(1, len(table) + 1)
     return table
+
+
+def _measure(pair, sources, logit, calibration, *, refine, offset):
+    """
+    Measure all candidates, then those that are likely real once more, without the others.
+
+    A large galaxy has candidates on its arms and flanks that are not worth a row of the table: solved for
+    together with it they would take its light all the same.
+    """
+    first = measure(pair, sources, refine=False, offset=offset).with_model_errors(sources.is_point)
+    likely = np.flatnonzero(calibration(logit, first.significance()) > _LIKELY)
+    chosen = sources.select(likely)
+    final = measure(pair, chosen, refine=refine, offset=offset).with_model_errors(chosen.is_point)
+    result = replace(first, offset=final.offset, group=first.group + len(likely))
+    for name, values in vars(final).items():
+        if isinstance(values, np.ndarray):
+            getattr(result, name)[likely] = values
+    return result
 
 
 def _offset_on_sky(pair, offset):

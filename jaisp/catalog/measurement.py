@@ -62,6 +62,10 @@ class Sources:
     def __len__(self):
         return len(self.x)
 
+    def select(self, index):
+        """Return the sources of an index or a mask."""
+        return Sources(**{name: values[index] for name, values in vars(self).items()})
+
 
 @dataclass
 class Measurement:
