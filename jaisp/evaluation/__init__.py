@@ -7,6 +7,7 @@ from jaisp.evaluation.calibration import (
     activity_calibration,
     calibration,
     cross_match_calibration,
+    cross_match_outcomes,
 )
 from jaisp.evaluation.detection import DetectionScore, ab_magnitude, score
 from jaisp.evaluation.embedding import (
@@ -61,6 +62,7 @@ __all__ = [
     "compare",
     "cramer_rao",
     "cross_match_calibration",
+    "cross_match_outcomes",
     "effective_rank",
     "evaluate",
     "explained_variance",
