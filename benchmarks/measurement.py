@@ -9,7 +9,7 @@ Skies are drawn with GalSim into ``--folder``, where later runs find them again.
 """
 
 import argparse
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +137,7 @@ def unrecognised_table(pairs, flagged):
     table = []
     edges = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
     for (low, high), (least, most) in product(
-        zip(edges[:-1], edges[1:], strict=True), ((0, 1), (1, 2), (2, 5), (0, 99))
+        pairwise(edges), ((0, 1), (1, 2), (2, 5), (0, 99))
     ):
         chosen = (pairs["separation"] >= low) & (pairs["separation"] < high)
         chosen &= (pairs["difference"] >= least) & (pairs["difference"] < most)
@@ -158,7 +158,7 @@ def unrecognised_table(pairs, flagged):
 
 
 def calibration_row(depth, fields):
-    """Expected calibration errors, and wrong cross-matches, of one depth: (catalogue, match) of each field."""
+    """Calibration and wrong cross-matches of one depth; catalogue and match of each field."""
     activity = activity_calibration(DetectionScore([match for _, match in fields]))
     outcomes = [cross_match_outcomes(catalog, match.truth) for catalog, match in fields]
     probability, right = (np.concatenate(values) for values in zip(*outcomes, strict=True))

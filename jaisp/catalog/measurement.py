@@ -22,7 +22,7 @@ _REFINE_SNR = 6.0  # below this the network's position is kept: a fit would foll
 _SHAPE_SNR = 12.0
 _BULGE_SNR = 25.0
 _BULGE_MEAN = 0.2
-_OFFSET_STEPS = 1  # first steps after which the offset between the surveys is refined
+_OFFSET_STEPS = 2  # first steps after which the offset between the surveys is refined
 _CONVERGED = 0.1  # in units of the errors: sources that move less stay where they are
 _FARTHEST = 4.0  # pixels that a fit may move a source from where the network saw it
 # Set on the calibration skies of benchmarks/calibrate.py, so that pulls scatter by about one.
@@ -78,6 +78,8 @@ class Measurement:
         Pixels of the 0.1 arcsec grid.
     half_light_radius, e1, e2 : ndarray, shape (n,)
         Intrinsic shape; radius in arcsec.
+    bulge_fraction : ndarray, shape (n,)
+        Share of a de Vaucouleurs profile in the flux.
     flux, flux_err : ndarray, shape (n, 10)
         nJy, Rubin ugrizy then Euclid VIS, Y, J, H; NaN where a band is missing or masked.
     coverage : ndarray, shape (n, 10)
@@ -101,6 +103,7 @@ class Measurement:
     half_light_radius: np.ndarray
     e1: np.ndarray
     e2: np.ndarray
+    bulge_fraction: np.ndarray
     flux: np.ndarray
     flux_err: np.ndarray
     coverage: np.ndarray
@@ -156,7 +159,7 @@ def _limit(state, is_galaxy):
     state[:, 5] = np.clip(state[:, 5], 0.0, 1.0)
 
 
-def measure(pair, sources, *, refine=True, iterations=3, offset=None):
+def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     """
     Measure sources jointly on both surveys of an aligned pair.
 
@@ -234,6 +237,7 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=None):
         half_light_radius=np.where(sources.is_point, 0.0, np.exp(state[:, 2])),
         e1=state[:, 3],
         e2=state[:, 4],
+        bulge_fraction=state[:, 5],
         flux=np.where(np.isfinite(flux_err), solver.flux, np.nan),
         flux_err=flux_err,
         coverage=solver.coverage,

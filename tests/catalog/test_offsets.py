@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable
 from astropy.wcs import WCS
 
 from jaisp.catalog.offsets import OffsetField, correct_offset, fit_offsets, offset_field
@@ -102,7 +102,7 @@ def test_positions_of_rubin_are_moved_into_the_frame_of_euclid():
     assert corrected.separation(euclid).mas.max() < 0.01
 
 
-@pytest.mark.parametrize("n, message", [(None, "hold no offset field"), (1, "too few objects")])
+@pytest.mark.parametrize(("n", "message"), [(None, "hold no offset field"), (1, "too few objects")])
 def test_catalogues_without_an_offset(n, message):
     table = QTable() if n is None else _catalogue(_wcs(), fit_offsets(*_matches(np.random.default_rng(1), n)))
     with pytest.raises(ConfigError, match=message):
@@ -123,3 +123,24 @@ def test_a_field_that_bends():
     assert left.std() < 0.05
     error = np.concatenate(field.uncertainty(x, y))
     assert 0.5 < np.median(np.abs(left)) / np.median(error) < 2
+
+
+def test_picture_of_the_field():
+    pytest.importorskip("matplotlib")
+    from jaisp.catalog import plot_offsets
+
+    wcs = _wcs()
+    table = _catalogue(wcs, fit_offsets(*_matches(np.random.default_rng(3), 300, gradient=(0.3, 0.3))))
+    x, y = np.random.default_rng(1).uniform(0, 3000, (2, 20))
+    table["sky_centroid"] = wcs.pixel_to_world(x, y)
+    for survey in ("rubin", "euclid"):
+        table[f"{survey}_slot"] = MaskedColumn(np.arange(20), mask=np.arange(20) % 2 == 0)
+    figure = plot_offsets(table)
+    figure.canvas.draw()
+    panel = figure.axes[0]
+    assert "degree 1, 300 objects" in panel.get_title(loc="left")
+    (quiver,) = (item for item in panel.collections if hasattr(item, "U"))
+    # East is -x on this grid, and to the left.
+    assert quiver.U.mean() == pytest.approx(-35, abs=4)
+    assert quiver.V.mean() == pytest.approx(-20, abs=4)
+    assert panel.get_xlim()[0] > panel.get_xlim()[1]
