@@ -16,7 +16,7 @@ import numpy as np
 from astropy.table import QTable, vstack
 from detection import DEPTHS, KINDS, SEEDS, Skies, spread
 from matplotlib.figure import Figure
-from measurement_checks import blend_pairs, offset_field_check, wrong_inputs
+from measurement_checks import blend_pairs, merged_by_rubin, offset_field_check, wrong_inputs
 from measurement_rows import BANDS, catalogs, source_rows
 
 import jaisp
@@ -136,9 +136,7 @@ def unrecognised_table(pairs, flagged):
     """What becomes of pairs that Rubin alone merges, by separation and difference of magnitude."""
     table = []
     edges = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-    for (low, high), (least, most) in product(
-        pairwise(edges), ((0, 1), (1, 2), (2, 5), (0, 99))
-    ):
+    for (low, high), (least, most) in product(pairwise(edges), ((0, 1), (1, 2), (2, 5), (0, 99))):
         chosen = (pairs["separation"] >= low) & (pairs["separation"] < high)
         chosen &= (pairs["difference"] >= least) & (pairs["difference"] < most)
         lost = pairs[chosen & pairs["unrecognised"]]
@@ -163,13 +161,14 @@ def calibration_row(depth, fields):
     outcomes = [cross_match_outcomes(catalog, match.truth) for catalog, match in fields]
     probability, right = (np.concatenate(values) for values in zip(*outcomes, strict=True))
     sure = probability > 0.5
+    merged = np.concatenate([merged_by_rubin(catalog, match.truth) for catalog, match in fields])
     return {
         "depth": depth,
         "activity ECE": activity.error,
         "match_probability ECE": calibration(probability, right).error,
         "matches": len(right),
-        "wrong matches": np.mean(~right),
         "wrong where probability > 0.5": np.mean(~right[sure]),
+        "wrong, not merged by Rubin": np.mean(~right[sure] & ~merged[sure]),
     }
 
 

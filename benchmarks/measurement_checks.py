@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from astropy.wcs import Sip
 from scipy.ndimage import affine_transform
@@ -114,6 +115,22 @@ def offset_field_check(model, seed, *, size=3.0):
         "n_matches": field.n_matches,
         "table": table,
     }
+
+
+def merged_by_rubin(catalog, truth):
+    """
+    Whether the Rubin slot of each row that has one in both surveys holds its Euclid slot's source, merged.
+
+    The source lies within 0.5 arcsec of the Rubin slot and is no other Rubin slot's. Rows are those of
+    `~jaisp.evaluation.cross_match_outcomes`.
+    """
+    rubin, euclid = catalog["rubin_sky_centroid"], catalog["euclid_sky_centroid"]
+    use = ~np.asarray(rubin.ra.mask) & ~np.asarray(euclid.ra.mask)
+    rubin, euclid = (SkyCoord(sky[use].ra.unmasked, sky[use].dec.unmasked) for sky in (rubin, euclid))
+    source, _ = match_one_to_one(euclid, truth["sky_centroid"], radius=0.5 * u.arcsec)
+    taken, _ = match_one_to_one(rubin, truth["sky_centroid"], radius=0.5 * u.arcsec)
+    near = rubin.separation(truth["sky_centroid"][source].icrs).arcsec < 0.5
+    return (source >= 0) & near & ~np.isin(source, taken)
 
 
 def blend_pairs(field, found):

@@ -15,6 +15,8 @@ __all__ = ["SurveyLinks", "link_surveys", "measure_offset"]
 _PIXEL = 0.1  # arcsec
 _FEWEST = 5  # matches from which an offset is measured
 _UNKNOWN_OFFSET = 0.06  # arcsec per axis: how far the surveys' frames may be apart where it is not
+# What separation and cosine say of slots being one object: fitted to matches on the calibration skies.
+_TRUST, _SIMILARITY = 0.42, (1.0, 0.4)
 _UNRESOLVED = 8.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
 
 
@@ -141,6 +143,8 @@ def link_surveys(joint, rubin, euclid, offset):
             error2=_errors(euclid),
             embedding1=rubin.embedding,
             embedding2=euclid.embedding,
+            similarity=_SIMILARITY,
+            trust=_TRUST,
             systematic=SYSTEMATIC if offset.n_matches else _UNKNOWN_OFFSET,
         )
         partner = np.full(len(rubin), -1)
