@@ -172,6 +172,25 @@ def calibration_row(depth, fields):
     }
 
 
+def offset_figures(result):
+    """How much of the offset field is left, over a grid of places."""
+    left = result["found"] - result["true"]
+    return {
+        "signal, rms (mas)": np.sqrt(np.mean(np.sum(result["true"] ** 2, axis=0))),
+        "left per axis, rms (mas)": np.sqrt(np.mean(left**2)),
+        "claimed, rms (mas)": np.sqrt(np.mean(result["error"] ** 2)),
+        "left by one vector (mas)": np.sqrt(np.mean(result["true"].var(axis=1))),
+        "degree": result["degree"],
+        "objects": result["n_matches"],
+    }
+
+
+def write_csv(table, path):
+    """Write a table for the documentation, three decimals."""
+    formats = {name: "%.3f" for name in table.colnames if table[name].dtype.kind == "f"}
+    table.write(path, format="ascii.csv", formats=formats, overwrite=True)
+
+
 def draw_isolated(rows, path):
     """Scatter over bound against S/N, for positions and for the flux in VIS."""
     rows = rows[rows["nearest"] > ISOLATED]
@@ -290,29 +309,27 @@ def main(argv=None):
         raise SystemExit(f"measurement.py: {error}") from None
     rows.write(args.output / "measurement.ecsv", overwrite=True)
     unrecognised = unrecognised_table(pairs, flagged)
-    left = offsets["found"] - offsets["true"]
-    recovered = {
-        "signal rms (mas)": np.sqrt(np.mean(offsets["true"] ** 2)),
-        "left rms per axis (mas)": np.sqrt(np.mean(left**2)),
-        "claimed rms (mas)": np.sqrt(np.mean(offsets["error"] ** 2)),
-        "left by one vector (mas)": offsets["true"].std(axis=1).mean(),
-        "degree": offsets["degree"],
-        "objects": offsets["n_matches"],
+    tables = {
+        "positions": ("Positions of isolated sources", isolated_tables(rows)[0]),
+        "fluxes": ("Fluxes of isolated sources", isolated_tables(rows)[1]),
+        "blends": ("Sources with a neighbour within 1 arcsec: measured / true flux", blend_table(rows)),
+        "unrecognised": ("Pairs that Rubin alone merges", unrecognised),
+        "calibration": ("Calibration", QTable(rows=[calibration_row(*item) for item in outcomes.items()])),
+        "offsets": ("Offset field", QTable(rows=[offset_figures(offsets)])),
+        "wrong_inputs": ("Wrong inputs, one field", wrong),
     }
+    for sky in dict.fromkeys(rows["sky"]):
+        for name, table in zip(
+            ("positions", "fluxes"), isolated_tables(rows[rows["sky"] == sky]), strict=True
+        ):
+            tables[f"{name}_{sky.replace(' ', '_')}"] = (
+                f"{name.capitalize()} of isolated sources, {sky}",
+                table,
+            )
     text = f"# Measurement, jaisp {jaisp.__version__}\n\n{len(rows)} true sources of S/N above 5\n"
-    for sky in (None, *dict.fromkeys(rows["sky"])):
-        chosen = rows if sky is None else rows[rows["sky"] == sky]
-        positions, fluxes = isolated_tables(chosen)
-        text += f"\n## Isolated sources, {sky or 'all skies'}\n\n" + markdown_table(positions)
-        text += "\n" + markdown_table(fluxes)
-    for title, table in (
-        ("Sources with a neighbour within 1 arcsec: measured / true flux", blend_table(rows)),
-        ("Pairs that Rubin alone merges", unrecognised),
-        ("Calibration", QTable(rows=[calibration_row(*item) for item in outcomes.items()])),
-        ("Offset field", QTable(rows=[recovered])),
-        ("Wrong inputs, one field", wrong),
-    ):
+    for name, (title, table) in tables.items():
         text += f"\n## {title}\n\n" + markdown_table(table)
+        write_csv(table, args.output / f"measurement_{name}.csv")
     (args.output / "measurement.md").write_text(text)
     draw_isolated(rows, args.output / "measurement_isolated.png")
     draw_unrecognised(unrecognised, args.output / "measurement_blends.png")
