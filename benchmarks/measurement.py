@@ -135,23 +135,30 @@ def robustness_table(rows, names):
 def unrecognised_table(pairs, flagged):
     """What becomes of pairs that Rubin alone merges, by separation and difference of magnitude."""
     table = []
-    edges = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-    for (low, high), (least, most) in product(pairwise(edges), ((0, 1), (1, 2), (2, 5), (0, 99))):
-        chosen = (pairs["separation"] >= low) & (pairs["separation"] < high)
-        chosen &= (pairs["difference"] >= least) & (pairs["difference"] < most)
-        lost = pairs[chosen & pairs["unrecognised"]]
+    difference = pairs["difference"]
+    kinds = {
+        "0-1 mag": difference < 1,
+        "1-2 mag": (difference >= 1) & (difference < 2),
+        "2-5 mag": difference >= 2,
+        "all": np.ones(len(pairs), bool),
+        "VIS S/N > 10": np.asarray(pairs["sharp"]),
+    }
+    for low, high in pairwise((0.2, 0.4, 0.6, 0.8, 1.0, 1.2)):
+        apart = (pairs["separation"] >= low) & (pairs["separation"] < high)
         near = flagged[(flagged["nearest"] >= low) & (flagged["nearest"] < high)]
-        table.append(
-            {
-                "separation": f"{low}-{high}",
-                "difference (mag)": "all" if most == 99 else f"{least}-{most}",
-                "pairs": int(chosen.sum()),
-                "merged by Rubin": len(lost),
-                "of these resolved": np.mean(lost["resolved"]) if len(lost) else np.nan,
-                "of these flagged": np.mean(lost["flagged"]) if len(lost) else np.nan,
-                "purity of the flag": np.mean(near["right"]) if most == 99 and len(near) else np.nan,
-            }
-        )
+        for kind, chosen in kinds.items():
+            lost = pairs[apart & chosen & pairs["unrecognised"]]
+            table.append(
+                {
+                    "separation": f"{low}-{high}",
+                    "pairs of": kind,
+                    "number": int((apart & chosen).sum()),
+                    "merged by Rubin": len(lost),
+                    "of these resolved": np.mean(lost["resolved"]) if len(lost) else np.nan,
+                    "of these flagged": np.mean(lost["flagged"]) if len(lost) else np.nan,
+                    "purity of the flag": np.mean(near["right"]) if kind == "all" and len(near) else np.nan,
+                }
+            )
     return QTable(rows=table)
 
 
@@ -222,13 +229,12 @@ def draw_unrecognised(table, path):
         (left, "of these resolved", "merged by Rubin alone: resolved in the catalogue"),
         (right, "of these flagged", "... and flagged"),
     ):
-        for label, colour in (("0-1", "C0"), ("1-2", "C1"), ("2-5", "C2"), ("all", "k")):
-            use = np.asarray(table["difference (mag)"]) == label
-            name = f"{label} mag apart in i" if label != "all" else "all"
-            panel.plot(np.array(separation)[use], table[column][use], "o-", color=colour, label=name)
+        for kind, colour in zip(dict.fromkeys(table["pairs of"]), ("C0", "C1", "C2", "k", "C3"), strict=True):
+            use = np.asarray(table["pairs of"]) == kind
+            panel.plot(np.array(separation)[use], table[column][use], "o-", color=colour, label=kind)
         panel.set(xlabel="separation (arcsec)", ylim=(0, 1.03), title=title)
         panel.title.set_fontsize(10)
-    use = np.asarray(table["difference (mag)"]) == "all"
+    use = np.asarray(table["pairs of"]) == "all"
     right.plot(
         np.array(separation)[use],
         table["purity of the flag"][use],

@@ -142,7 +142,8 @@ def blend_pairs(field, found):
     Returns
     -------
     pairs : `~astropy.table.QTable`
-        ``separation`` (arcsec), ``difference`` (mag in *i*), ``unrecognised`` by Rubin alone, ``resolved`` in
+        ``separation`` (arcsec), ``difference`` (mag in *i*), ``sharp`` (both VIS
+        S/N above 10), ``unrecognised`` by Rubin alone, ``resolved`` in
         the catalogue, ``flagged`` on both its rows.
     rows : `~astropy.table.QTable`
         Flagged rows: whether they are ``right`` and the separation to the next true source.
@@ -165,6 +166,7 @@ def blend_pairs(field, found):
     pairs = QTable(
         {
             "separation": distance,
+            "sharp": np.minimum(*(truth["euclid_vis_snr"][which] for which in (first, second))) > 10,
             "difference": np.abs(2.5 * np.log10(flux[first] / flux[second])),
             "unrecognised": merged,
             "resolved": resolved,

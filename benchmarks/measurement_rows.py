@@ -13,6 +13,7 @@ from jaisp.surveys import EUCLID, RUBIN, column_prefix
 PREFIXES = [column_prefix(survey, band) for survey in (RUBIN, EUCLID) for band in survey.band_names]
 FRAMES = [survey for survey in (RUBIN, EUCLID) for _ in survey.band_names]
 BANDS = [band for survey in (RUBIN, EUCLID) for band in survey.band_names]
+RUBIN_FRAME = ("jaisp, Rubin alone", "SEP Rubin", "photutils Rubin")
 _EDGE = 3.0  # arcsec
 _RADIUS = 0.3 * u.arcsec
 _LOBES = {"rubin": 0.08, "euclid": 0.11}  # as jaisp.simulation correlates its noise
@@ -121,16 +122,18 @@ def source_rows(field, found):
     rows["band_snr"] = np.stack([truth[f"{prefix}_snr"] for prefix in PREFIXES], axis=-1)
     rows["bound_ra"], rows["bound_dec"], rows["bound_flux"] = bounds(field, truth)
     everything = field.truth[np.asarray(field.truth["snr"]) > 5]["sky_centroid"]
+    # A catalogue of Rubin alone is right in Rubin's frame.
+    shift = [truth.meta[f"OFFSET_{axis}"] for axis in "EN"]
     for method, catalog in found.items():
         if "activity" in catalog.colnames:
             catalog = catalog[catalog["activity"] > 0.5]
         index, _ = match_one_to_one(everything, catalog["sky_centroid"], radius=_RADIUS)
         place, _, _ = truth["sky_centroid"].match_to_catalog_sky(everything)
-        _fill(rows, method, catalog, index[place])
+        _fill(rows, method, catalog, index[place], shift if method in RUBIN_FRAME else (0.0, 0.0))
     return rows
 
 
-def _fill(rows, method, catalog, index):
+def _fill(rows, method, catalog, index, shift):
     """Add one method's columns."""
     hit, safe = index >= 0, np.maximum(index, 0)
     pick = catalog[safe] if len(catalog) else None
@@ -144,7 +147,10 @@ def _fill(rows, method, catalog, index):
         east = north = np.full(len(rows), np.nan)
     else:
         offsets = rows["sky_centroid"].icrs.spherical_offsets_to(pick["sky_centroid"].icrs)
-        east, north = (np.where(hit, offset.to_value(u.mas), np.nan) for offset in offsets)
+        east, north = (
+            np.where(hit, offset.to_value(u.mas) - s, np.nan)
+            for offset, s in zip(offsets, shift, strict=True)
+        )
     rows[f"{method}: ra"], rows[f"{method}: dec"] = east, north
     for name in ("ra_err", "dec_err"):
         rows[f"{method}: {name}"] = column(name, u.mas)

@@ -15,7 +15,7 @@ _CHUNK = 5e6  # pixels of stamps with derivatives that are held in memory
 _MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
-_OFFSET_FLOOR = 0.1  # pixels: sources differ by more than noise, their bands show other shapes
+_OFFSET_FLOOR = 0.05  # pixels: sources differ by more than noise, their bands show other shapes
 _N_CHANNELS = len(RUBIN.bands) + len(EUCLID.bands)
 _TELLING = (
     0.03  # share of what is known of a position below which a plane's derivatives are not worth drawing

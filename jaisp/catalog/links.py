@@ -17,7 +17,7 @@ _FEWEST = 5  # matches from which an offset is measured
 _UNKNOWN_OFFSET = 0.06  # arcsec per axis: how far the surveys' frames may be apart where it is not
 # What separation and cosine say of slots being one object: fitted to matches on the calibration skies.
 _TRUST, _SIMILARITY = 0.42, (1.0, 0.4)
-_UNRESOLVED = 8.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
+_UNRESOLVED = 12.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
 
 
 @dataclass
@@ -155,22 +155,23 @@ def link_surveys(joint, rubin, euclid, offset):
         separation[matched] = matches.separation[pair[matched]]
         similarity[matched] = matches.similarity[pair[matched]]
         probability[matched] = matches.probability[pair[matched]]
-        blend = _unrecognized(joint, rubin_xy, rubin_index, euclid_index)
+        blend = _unrecognized(joint, rubin_xy, rubin_index)
     return SurveyLinks(
         rubin, euclid, rubin_index, euclid_index, matched, separation, similarity, probability, blend
     )
 
 
-def _unrecognized(joint, rubin_xy, rubin_index, euclid_index):
-    """Objects that Euclid separates and that share one Rubin slot."""
-    orphans = np.flatnonzero((euclid_index >= 0) & (rubin_index < 0))
+def _unrecognized(joint, rubin_xy, rubin_index):
+    """Likely objects that share one Rubin slot: at least one of them Rubin alone does not hold."""
+    likely = joint.activity_logit > 0
+    orphans = np.flatnonzero(likely & (rubin_index < 0))
     blend = np.zeros(len(joint), bool)
     if not len(orphans):
         return blend
     distance, slot = cKDTree(rubin_xy).query(_positions(joint)[orphans], distance_upper_bound=_UNRESOLVED)
     near = np.isfinite(distance)
-    owner = np.isin(rubin_index, slot[near]) & (rubin_index >= 0) & (euclid_index >= 0)
-    # The slot must be some Euclid object's own: else it is just a neighbour that Euclid does not see.
+    owner = np.isin(rubin_index, slot[near]) & (rubin_index >= 0) & likely
+    # The slot must be some likely object's own.
     owned = np.isin(slot, rubin_index[owner]) & near
     blend[orphans] = owned
     blend[owner] = True

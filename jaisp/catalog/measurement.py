@@ -25,10 +25,11 @@ _BULGE_MEAN = 0.2
 _OFFSET_STEPS = 2  # first steps after which the offset between the surveys is refined
 _CONVERGED = 0.1  # in units of the errors: sources that move less stay where they are
 _FARTHEST = 4.0  # pixels that a fit may move a source from where the network saw it
-# Set on the calibration skies of benchmarks/calibrate.py, so that pulls scatter by about one.
-_ERROR_SCALE = 1.25
-_FLUX_FLOOR = (0.02, 0.06)  # of points and of galaxies, relative
-_POSITION_FLOOR = (0.01, 0.05)  # pixels
+# Of points and of galaxies, so that pulls of sources that stand alone on the calibration skies of
+# benchmarks/measurement.py scatter by about one.
+_ERROR_SCALE = (1.0, 1.15)
+_FLUX_FLOOR = (0.015, 0.055)  # relative
+_POSITION_FLOOR = (0.006, 0.04)  # pixels
 _SMALLEST_RADIUS, _LARGEST_RADIUS = 0.02, 6.0  # arcsec
 
 
@@ -126,13 +127,13 @@ class Measurement:
         is_point : ndarray of bool, shape (n,)
             Point sources have no profile to be wrong about, but a PSF.
         """
+        scale, floor = np.where(is_point, *_ERROR_SCALE), np.where(is_point, *_POSITION_FLOOR)
         share = np.where(is_point, *_FLUX_FLOOR)[:, None]
-        floor = np.where(is_point, *_POSITION_FLOOR)
         return replace(
             self,
-            x_err=np.hypot(_ERROR_SCALE * self.x_err, floor),
-            y_err=np.hypot(_ERROR_SCALE * self.y_err, floor),
-            flux_err=np.hypot(_ERROR_SCALE * self.flux_err, share * self.flux),
+            x_err=np.hypot(scale * self.x_err, floor),
+            y_err=np.hypot(scale * self.y_err, floor),
+            flux_err=np.hypot(scale[:, None] * self.flux_err, share * self.flux),
         )
 
     def significance(self, survey=None):

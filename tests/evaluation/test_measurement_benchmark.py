@@ -86,6 +86,7 @@ def test_what_becomes_of_merged_pairs(script):
     pairs = QTable(
         {
             "separation": [0.5, 0.5, 0.55, 0.7],
+            "sharp": [True, False, True, True],
             "difference": [0.5, 0.5, 1.5, 0.2],
             "unrecognised": [True, True, True, False],
             "resolved": [True, False, True, True],
@@ -93,10 +94,10 @@ def test_what_becomes_of_merged_pairs(script):
         }
     )
     table = script.unrecognised_table(pairs, QTable({"right": [True, False], "nearest": [0.5, 0.45]}))
-    row = table[(table["separation"] == "0.4-0.6") & (table["difference (mag)"] == "0-1")][0]
-    assert (row["pairs"], row["merged by Rubin"]) == (2, 2)
+    row = table[(table["separation"] == "0.4-0.6") & (table["pairs of"] == "0-1 mag")][0]
+    assert (row["number"], row["merged by Rubin"]) == (2, 2)
     assert (row["of these resolved"], row["of these flagged"]) == (0.5, 0.5)
-    row = table[(table["separation"] == "0.4-0.6") & (table["difference (mag)"] == "all")][0]
+    row = table[(table["separation"] == "0.4-0.6") & (table["pairs of"] == "all")][0]
     assert row["of these flagged"] == pytest.approx(1 / 3)
     assert row["purity of the flag"] == 0.5
 
