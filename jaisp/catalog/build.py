@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The way from images to a table: align, detect, link, measure, calibrate."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 from scipy.spatial import cKDTree
@@ -13,10 +15,12 @@ from jaisp.catalog.table import build_table, provenance
 from jaisp.exceptions import ConfigError, ImageError
 from jaisp.image import SurveyImage
 from jaisp.io import align
+from jaisp.surveys import EUCLID
 
 __all__ = ["make_catalog"]
 
 _CANDIDATE_LOGIT = -2.2  # network probability 0.1: below, nothing becomes a row
+_LIKELY = 0.5  # activity from which a candidate takes light from its neighbours
 _DOUBLE = 1.2  # pixels: two joint slots nearer than this are one object
 
 
@@ -111,9 +115,8 @@ def make_catalog(
         e2=joint.e2.astype(float),
         is_point=joint.star_logit > 0,
     )
-    measurement = measure(pair, sources, refine=refine, offset=(offset["dx"], offset["dy"]))
-    measurement = measurement.with_model_errors(sources.is_point)
     calibration = ActivityCalibration(**model.config.calibration.get("activity", {}))
+    measurement = _measure(pair, sources, joint.activity_logit, calibration, refine=refine, offset=offset)
     probabilities = {
         "activity": calibration(joint.activity_logit, measurement.significance()),
         **{
@@ -124,22 +127,42 @@ def make_catalog(
         },
     }
     table = build_table(pair, joint, measurement, link, probabilities)
-    table.meta.update(
-        provenance(model, pair, thresholds=thresholds, offset=_offset_on_sky(pair, measurement))
-    )
+    offset = _offset_on_sky(pair, measurement.offset)
+    table.meta.update(provenance(model, pair, thresholds=thresholds, offset=offset))
     table = table[table["activity"] > activity]
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"][:] = np.arange(1, len(table) + 1)
     return table
 
 
-def _offset_on_sky(pair, measurement):
-    """Euclid minus Rubin in mas along RA times cos(dec) and declination, for the metadata."""
+def _measure(pair, sources, logit, calibration, *, refine, offset):
+    """
+    Measure all candidates, then those that are likely real once more, without the others.
+
+    A large galaxy has candidates on its arms and flanks that are not worth a row of the table: solved for
+    together with it they would take its light all the same.
+    """
+    first = measure(pair, sources, refine=False, offset=offset).with_model_errors(sources.is_point)
+    likely = np.flatnonzero(calibration(logit, first.significance()) > _LIKELY)
+    chosen = sources.select(likely)
+    final = measure(pair, chosen, refine=refine, offset=offset).with_model_errors(chosen.is_point)
+    result = replace(first, offset=final.offset, group=first.group + len(likely))
+    for name, values in vars(final).items():
+        if isinstance(values, np.ndarray):
+            getattr(result, name)[likely] = values
+    return result
+
+
+def _offset_on_sky(pair, offset):
+    """Euclid minus Rubin for the metadata: in mas on the sky at the field's centre, and the whole field."""
+    middle = [(side - 1) / 2 for side in pair.shape[::-1]]
     matrix = pair.wcs.celestial.pixel_scale_matrix * u.deg.to(u.mas)
-    east, north = -(matrix @ np.array(measurement.offset))
+    east, north = matrix @ np.array(offset(*middle))
+    error = EUCLID.pixel_scale * 1000 * np.max(offset.uncertainty(*middle))
     return {
         "euclid_minus_rubin_ra_mas": round(float(east), 2),
         "euclid_minus_rubin_dec_mas": round(float(north), 2),
-        "error_mas": round(float(measurement.offset_err * 100), 2),
-        "n_sources": measurement.n_offset,
+        "error_mas": round(float(error), 2),
+        "n_sources": offset.n_matches,
+        "field": offset.to_dict(),
     }

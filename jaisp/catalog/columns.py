@@ -113,9 +113,15 @@ def _columns():
         "pos.posAng",
         unit="deg",
     )
+    yield Column("bulge_fraction", "share of a de Vaucouleurs profile, the rest is exponential", "")
     yield Column("star_probability", "that the object is a point source", "src.class.starGalaxy")
     yield Column("blend_id", "group of objects whose light overlaps", "meta.id.assoc")
     yield Column("n_blended", "number of objects in the group", "meta.number;src")
+    yield Column(
+        "rubin_blended_fraction",
+        "share of the light at the object's place in Rubin that is its neighbours'",
+        "",
+    )
     yield Column("rubin_unrecognized_blend", "one Rubin slot faces several Euclid objects", "meta.code")
     yield Column("embedding", "place on the manifold of objects, a unit vector", "")
     yield Column("flags", "sum of the bits of jaisp.catalog.FLAGS", "meta.code.qual")

@@ -63,6 +63,7 @@ def match_positions(
     similarity=(SIMILARITY_SLOPE, SIMILARITY_MIDPOINT),
     area=None,
     systematic=SYSTEMATIC,
+    trust=1.0,
 ):
     """
     Match two sets of points in a plane, one-to-one, of least cost; an object may stay unmatched.
@@ -88,6 +89,9 @@ def match_positions(
         Area in square arcsec, for the density of unrelated objects; that of the bounding box by default.
     systematic : float
         Error per axis in arcsec that all separations have beside the errors given.
+    trust : float
+        Power to which the odds of the positions are raised: 1 if the errors are Gaussian and neighbours
+        unrelated; less where errors have wings and sources come in groups.
 
     Returns
     -------
@@ -113,10 +117,11 @@ def match_positions(
         span = np.ptp(np.concatenate([xy1, xy2]), axis=0)
         area = max(span[0] * span[1], np.pi * radius**2)
     # Odds of being the same object, against an unrelated one of the local density (Budavari & Szalay 2008).
-    odds = np.exp(-0.5 * chi2 + log_odds_similarity) / (2 * np.pi * variance) / (m / area)
-    against = (1 - _COMPLETENESS) / _COMPLETENESS
+    prior = _COMPLETENESS / (1 - _COMPLETENESS)
+    log_odds = -0.5 * chi2 + np.log(prior / (2 * np.pi * variance * (m / area)))
+    odds = np.exp(trust * log_odds + log_odds_similarity)
     row_odds, column_odds = np.bincount(i, odds, n), np.bincount(j, odds, m)
-    probability = odds / (against + row_odds[i] + column_odds[j] - odds)
+    probability = odds / (1 + row_odds[i] + column_odds[j] - odds)
 
     allowed = chi2 < _CHI2_99
     chosen = _assign_sparse(i[allowed], j[allowed], (0.5 * chi2 + cost_similarity)[allowed], n, m)

@@ -8,13 +8,16 @@ from scipy.spatial import cKDTree
 
 from jaisp.catalog.crossmatching import SYSTEMATIC, match_positions
 from jaisp.catalog.detection import FieldSlots
+from jaisp.catalog.offsets import OffsetField, fit_offsets
 
 __all__ = ["SurveyLinks", "link_surveys", "measure_offset"]
 
 _PIXEL = 0.1  # arcsec
 _FEWEST = 5  # matches from which an offset is measured
 _UNKNOWN_OFFSET = 0.06  # arcsec per axis: how far the surveys' frames may be apart where it is not
-_UNRESOLVED = 8.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
+# What separation and cosine say of slots being one object: fitted to matches on the calibration skies.
+_TRUST, _SIMILARITY = 0.42, (1.0, 0.4)
+_UNRESOLVED = 12.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
 
 
 @dataclass
@@ -48,6 +51,8 @@ class SurveyLinks:
 
 
 def _positions(slots):
+    if slots is None:
+        return np.zeros((0, 2))
     return np.stack([slots.x, slots.y], axis=-1).astype(float)
 
 
@@ -57,7 +62,7 @@ def _errors(slots):
 
 def measure_offset(rubin, euclid):
     """
-    Shift of Rubin against Euclid from slots that are clearly the same object.
+    Offset between the surveys from slots that are clearly the same object.
 
     Parameters
     ----------
@@ -66,11 +71,11 @@ def measure_offset(rubin, euclid):
 
     Returns
     -------
-    dict
-        ``dx``, ``dy`` (Rubin minus Euclid, pixels of the grid), ``error`` (pixels), ``n``.
+    `~jaisp.catalog.OffsetField`
+        Euclid minus Rubin; zero, with ``n_matches`` 0, where fewer than five objects match.
     """
     if rubin is None or euclid is None or not len(rubin) or not len(euclid):
-        return {"dx": 0.0, "dy": 0.0, "error": 0.0, "n": 0}
+        return OffsetField()
     a, b = _positions(rubin), _positions(euclid)
     matches = match_positions(
         _PIXEL * a,
@@ -80,34 +85,22 @@ def measure_offset(rubin, euclid):
         embedding1=rubin.embedding,
         embedding2=euclid.embedding,
     )
-    shift = a[matches.first] - b[matches.second]
     error = np.hypot(_errors(rubin)[matches.first], _errors(euclid)[matches.second]) / _PIXEL
     sharp = error < 1.0
-    shift, error = shift[sharp], error[sharp]
-    if len(shift) < _FEWEST:
-        return {"dx": 0.0, "dy": 0.0, "error": 0.0, "n": len(shift)}
-    weight = 1 / (error**2 + 0.2**2)
-    centre = np.median(shift, axis=0)
-    for _ in range(5):  # Cauchy weights: blends shift the Rubin position by much more than their errors
-        distance2 = ((shift - centre) ** 2).sum(axis=1) * weight
-        robust = weight / (1 + distance2 / 4)
-        centre = (robust[:, None] * shift).sum(axis=0) / robust.sum()
-    return {
-        "dx": float(centre[0]),
-        "dy": float(centre[1]),
-        "error": float(np.sqrt(2 / robust.sum())),
-        "n": len(shift),
-    }
+    if sharp.sum() < _FEWEST:
+        return OffsetField()
+    offset, error = (b[matches.second] - a[matches.first])[sharp], np.hypot(error[sharp], 0.2)
+    return fit_offsets(*b[matches.second][sharp].T, *offset.T, error, error)
 
 
-def _own_slots(joint, slots, shift):
+def _own_slots(joint, slots, xy):
     """Index of each joint slot's own slot in a survey, -1 without one."""
     index = np.full(len(joint), -1)
     if slots is None or not len(slots) or not len(joint):
         return index
     matches = match_positions(
         _PIXEL * _positions(joint),
-        _PIXEL * (_positions(slots) - shift),
+        _PIXEL * xy,
         error1=np.hypot(_errors(joint), 0.03),
         error2=np.hypot(_errors(slots), 0.03),
         embedding1=joint.embedding,
@@ -128,29 +121,31 @@ def link_surveys(joint, rubin, euclid, offset):
         The objects.
     rubin, euclid : `FieldSlots` or None
         Active slots of the surveys.
-    offset : dict
-        From `measure_offset`.
+    offset : `~jaisp.catalog.OffsetField`
+        Euclid minus Rubin, e.g. from `measure_offset`.
 
     Returns
     -------
     `SurveyLinks`
     """
     n = len(joint)
-    shift = np.array([offset["dx"], offset["dy"]])
-    rubin_index = _own_slots(joint, rubin, shift)
-    euclid_index = _own_slots(joint, euclid, np.zeros(2))
+    rubin_xy, euclid_xy = (_positions(slots) for slots in (rubin, euclid))
+    rubin_xy = rubin_xy + np.stack(offset(*rubin_xy.T), axis=-1)
+    rubin_index = _own_slots(joint, rubin, rubin_xy)
+    euclid_index = _own_slots(joint, euclid, euclid_xy)
     matched, blend = np.zeros(n, bool), np.zeros(n, bool)
     separation, similarity, probability = (np.full(n, np.nan) for _ in range(3))
     if rubin is not None and euclid is not None and len(rubin) and len(euclid):
-        a, b = _positions(rubin) - shift, _positions(euclid)
         matches = match_positions(
-            _PIXEL * a,
-            _PIXEL * b,
+            _PIXEL * rubin_xy,
+            _PIXEL * euclid_xy,
             error1=_errors(rubin),
             error2=_errors(euclid),
             embedding1=rubin.embedding,
             embedding2=euclid.embedding,
-            systematic=SYSTEMATIC if offset["n"] >= _FEWEST else _UNKNOWN_OFFSET,
+            similarity=_SIMILARITY,
+            trust=_TRUST,
+            systematic=SYSTEMATIC if offset.n_matches else _UNKNOWN_OFFSET,
         )
         partner = np.full(len(rubin), -1)
         partner[matches.first] = np.arange(len(matches.first))
@@ -160,22 +155,23 @@ def link_surveys(joint, rubin, euclid, offset):
         separation[matched] = matches.separation[pair[matched]]
         similarity[matched] = matches.similarity[pair[matched]]
         probability[matched] = matches.probability[pair[matched]]
-        blend = _unrecognized(joint, a, rubin_index, euclid_index)
+        blend = _unrecognized(joint, rubin_xy, rubin_index)
     return SurveyLinks(
         rubin, euclid, rubin_index, euclid_index, matched, separation, similarity, probability, blend
     )
 
 
-def _unrecognized(joint, rubin_xy, rubin_index, euclid_index):
-    """Objects that Euclid separates and that share one Rubin slot."""
-    orphans = np.flatnonzero((euclid_index >= 0) & (rubin_index < 0))
+def _unrecognized(joint, rubin_xy, rubin_index):
+    """Likely objects that share one Rubin slot: at least one of them Rubin alone does not hold."""
+    likely = joint.activity_logit > 0
+    orphans = np.flatnonzero(likely & (rubin_index < 0))
     blend = np.zeros(len(joint), bool)
     if not len(orphans):
         return blend
     distance, slot = cKDTree(rubin_xy).query(_positions(joint)[orphans], distance_upper_bound=_UNRESOLVED)
     near = np.isfinite(distance)
-    owner = np.isin(rubin_index, slot[near]) & (rubin_index >= 0) & (euclid_index >= 0)
-    # The slot must be some Euclid object's own: else it is just a neighbour that Euclid does not see.
+    owner = np.isin(rubin_index, slot[near]) & (rubin_index >= 0) & likely
+    # The slot must be some likely object's own.
     owned = np.isin(slot, rubin_index[owner]) & near
     blend[orphans] = owned
     blend[owner] = True

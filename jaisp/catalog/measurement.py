@@ -13,6 +13,7 @@ import numpy as np
 from jaisp.catalog._groups import find_groups
 from jaisp.catalog._planes import N_SHAPE, POINT, make_planes
 from jaisp.catalog._solver import Solver
+from jaisp.catalog.offsets import OffsetField
 from jaisp.surveys import EUCLID
 
 __all__ = ["Measurement", "Sources", "measure"]
@@ -21,12 +22,15 @@ _REFINE_SNR = 6.0  # below this the network's position is kept: a fit would foll
 _SHAPE_SNR = 12.0
 _BULGE_SNR = 25.0
 _BULGE_MEAN = 0.2
+_OFFSET_STEPS = 2  # first steps after which the offset between the surveys is refined
+_CONVERGED = 0.1  # in units of the errors: sources that move less stay where they are
 _FARTHEST = 4.0  # pixels that a fit may move a source from where the network saw it
-# Set on the calibration skies of benchmarks/calibrate.py, so that pulls scatter by about one.
-_ERROR_SCALE = 1.25
-_FLUX_FLOOR = (0.02, 0.06)  # of points and of galaxies, relative
-_POSITION_FLOOR = (0.01, 0.05)  # pixels
-_LARGEST_RADIUS = 6.0  # arcsec
+# Of points and of galaxies, so that pulls of sources that stand alone on the calibration skies of
+# benchmarks/measurement.py scatter by about one.
+_ERROR_SCALE = (1.0, 1.15)
+_FLUX_FLOOR = (0.015, 0.055)  # relative
+_POSITION_FLOOR = (0.006, 0.04)  # pixels
+_SMALLEST_RADIUS, _LARGEST_RADIUS = 0.02, 6.0  # arcsec
 
 
 @dataclass
@@ -59,6 +63,10 @@ class Sources:
     def __len__(self):
         return len(self.x)
 
+    def select(self, index):
+        """Return the sources of an index or a mask."""
+        return Sources(**{name: values[index] for name, values in vars(self).items()})
+
 
 @dataclass
 class Measurement:
@@ -71,6 +79,8 @@ class Measurement:
         Pixels of the 0.1 arcsec grid.
     half_light_radius, e1, e2 : ndarray, shape (n,)
         Intrinsic shape; radius in arcsec.
+    bulge_fraction : ndarray, shape (n,)
+        Share of a de Vaucouleurs profile in the flux.
     flux, flux_err : ndarray, shape (n, 10)
         nJy, Rubin ugrizy then Euclid VIS, Y, J, H; NaN where a band is missing or masked.
     coverage : ndarray, shape (n, 10)
@@ -83,12 +93,8 @@ class Measurement:
         Refinement ran away and was undone.
     clipped : ndarray of bool, shape (n,)
         Larger than the largest stamp.
-    offset : tuple of float
-        Rubin minus Euclid positions that the pixels ask for, pixels of the 0.1 arcsec grid.
-    offset_err : float
-        Its 1 sigma per axis; 0 where it was not measured.
-    n_offset : int
-        Sources on which it rests.
+    offset : `~jaisp.catalog.OffsetField`
+        Euclid minus Rubin positions that the pixels ask for.
     """
 
     x: np.ndarray
@@ -98,6 +104,7 @@ class Measurement:
     half_light_radius: np.ndarray
     e1: np.ndarray
     e2: np.ndarray
+    bulge_fraction: np.ndarray
     flux: np.ndarray
     flux_err: np.ndarray
     coverage: np.ndarray
@@ -106,9 +113,7 @@ class Measurement:
     refined: np.ndarray
     failed: np.ndarray
     clipped: np.ndarray
-    offset: tuple
-    offset_err: float
-    n_offset: int
+    offset: OffsetField
 
     def with_model_errors(self, is_point):
         """
@@ -122,13 +127,13 @@ class Measurement:
         is_point : ndarray of bool, shape (n,)
             Point sources have no profile to be wrong about, but a PSF.
         """
+        scale, floor = np.where(is_point, *_ERROR_SCALE), np.where(is_point, *_POSITION_FLOOR)
         share = np.where(is_point, *_FLUX_FLOOR)[:, None]
-        floor = np.where(is_point, *_POSITION_FLOOR)
         return replace(
             self,
-            x_err=np.hypot(_ERROR_SCALE * self.x_err, floor),
-            y_err=np.hypot(_ERROR_SCALE * self.y_err, floor),
-            flux_err=np.hypot(_ERROR_SCALE * self.flux_err, share * self.flux),
+            x_err=np.hypot(scale * self.x_err, floor),
+            y_err=np.hypot(scale * self.y_err, floor),
+            flux_err=np.hypot(scale[:, None] * self.flux_err, share * self.flux),
         )
 
     def significance(self, survey=None):
@@ -138,7 +143,24 @@ class Measurement:
         return np.sqrt((np.maximum(ratio, 0) ** 2).sum(axis=1))
 
 
-def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
+def _free_parameters(snr, is_galaxy):
+    """How many parameters each source's signal allows to be fitted: position, shape, bulge fraction."""
+    free = np.where(snr > _REFINE_SNR, 2, 0)
+    free[(snr > _SHAPE_SNR) & is_galaxy] = 5
+    free[(snr > _BULGE_SNR) & is_galaxy] = 6
+    return free
+
+
+def _limit(state, is_galaxy):
+    """Keep shapes within bounds, in place."""
+    state[:, 2] = np.clip(
+        state[:, 2], np.where(is_galaxy, np.log(_SMALLEST_RADIUS), 1.5 * POINT), np.log(_LARGEST_RADIUS)
+    )
+    state[:, 3:5] /= np.maximum(np.hypot(state[:, 3], state[:, 4]) / 0.85, 1.0)[:, None]
+    state[:, 5] = np.clip(state[:, 5], 0.0, 1.0)
+
+
+def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     """
     Measure sources jointly on both surveys of an aligned pair.
 
@@ -152,16 +174,16 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
         Whether positions and shapes are fitted too, where the signal allows.
     iterations : int
         Gauss-Newton steps.
-    offset : tuple of float
-        Rubin minus Euclid positions to begin with, pixels of the 0.1 arcsec grid; refined too.
+    offset : `~jaisp.catalog.OffsetField`, optional
+        Euclid minus Rubin positions to begin with; refined too. None by default.
 
     Returns
     -------
     `Measurement`
     """
     n = len(sources)
-    planes = make_planes(pair, offset)
-    radius = np.clip(sources.half_light_radius, 0.02, _LARGEST_RADIUS)
+    planes = make_planes(pair, offset or OffsetField())
+    radius = np.clip(sources.half_light_radius, _SMALLEST_RADIUS, _LARGEST_RADIUS)
     is_galaxy = ~sources.is_point
     norm = np.maximum(np.hypot(sources.e1, sources.e2) / 0.8, 1.0)
     state = np.zeros((n, N_SHAPE))
@@ -176,32 +198,30 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
     label, groups = find_groups(
         state[:, 0], state[:, 1], radius * is_galaxy / EUCLID.pixel_scale, reach=reach
     )
-    solver = Solver(planes, sources, groups, start=start, prior=prior)
-    fixed = np.zeros((n, N_SHAPE), bool)
-    free = fixed.copy()
-    variance = np.full((n, N_SHAPE), np.inf)
-    failed = np.zeros(n, bool)
-    offset_error, n_offset = 0.0, 0
-    # Twice: neighbours in other groups are only subtracted once their fluxes are known.
-    for _ in range(2):
-        solver.step(state, fixed)
+    solver = Solver(planes, start=start, prior=prior)
+    free, failed = np.zeros(n, int), np.zeros(n, bool)
+    solver.step(state, groups)
     if refine and n:
-        snr = solver.snr
-        free[:, :2] = (snr > _REFINE_SNR)[:, None]
-        free[:, 2:5] = ((snr > _SHAPE_SNR) & is_galaxy)[:, None]
-        free[:, 5] = (snr > _BULGE_SNR) & is_galaxy
-        for _ in range(iterations):
-            state, variance = solver.step(state, free)
-            offset_error, n_offset = solver.update_offset()
-            state[:, 2] = np.minimum(state[:, 2], np.log(_LARGEST_RADIUS))
-            state[:, 2] = np.maximum(state[:, 2], np.where(is_galaxy, np.log(0.02), 1.5 * POINT))
-            state[:, 3:5] /= np.maximum(np.hypot(state[:, 3], state[:, 4]) / 0.85, 1.0)[:, None]
-            state[:, 5] = np.clip(state[:, 5], 0.0, 1.0)
+        moving = groups
+        for iteration in range(iterations):
+            solver.choose_sizes(state)
+            free = _free_parameters(solver.snr, is_galaxy)
+            moving = [group for group in moving if free[group].any()]
+            new = solver.step(state, moving, free)
+            _limit(new, is_galaxy)
+            small = np.abs(new - state) < _CONVERGED * np.sqrt(solver.variance)
+            before, state = state, new
+            if iteration < _OFFSET_STEPS:
+                solver.update_offset(before)
+            else:
+                moving = [group for group in moving if not small[group].all()]
         failed = np.hypot(*(state[:, :2] - start[:, :2]).T) > _FARTHEST
         state[failed] = start[failed]
-        solver.step(state, fixed)
-    moved = free[:, 0] & ~failed
-    error = np.where(moved[:, None] & np.isfinite(variance[:, :2]), np.sqrt(variance[:, :2]), np.nan)
+        solver.choose_sizes(state)
+        solver.step(state, groups)
+    moved = (free > 0) & ~failed
+    variance = solver.variance[:, :2]
+    error = np.where(moved[:, None] & np.isfinite(variance), np.sqrt(variance), np.nan)
     fallback = np.maximum(sources.position_err, 0.02)[:, None]
     error = np.where(np.isfinite(error), error, fallback)
     flux_err = np.sqrt(solver.flux_variance + solver.shape_variance)
@@ -209,7 +229,7 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
     for k, members in enumerate(groups):
         number[members] = k + 1
     counts = np.bincount(label, minlength=label.max() + 1 if n else 0)
-    largest = [sizes >= plane.sizes[-1] for plane, sizes in zip(planes, solver.sizes, strict=True)]
+    largest = [sizes >= plane.largest for plane, sizes in zip(planes, solver.sizes, strict=True)]
     return Measurement(
         x=state[:, 0],
         y=state[:, 1],
@@ -218,6 +238,7 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
         half_light_radius=np.where(sources.is_point, 0.0, np.exp(state[:, 2])),
         e1=state[:, 3],
         e2=state[:, 4],
+        bulge_fraction=state[:, 5],
         flux=np.where(np.isfinite(flux_err), solver.flux, np.nan),
         flux_err=flux_err,
         coverage=solver.coverage,
@@ -226,7 +247,5 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
         refined=moved,
         failed=failed,
         clipped=np.any(largest, axis=0) if largest else np.zeros(n, bool),
-        offset=tuple(float(v) for v in (planes[0].offset if planes else (0.0, 0.0))),
-        offset_err=offset_error,
-        n_offset=n_offset,
+        offset=next((plane.offset for plane in planes if plane.survey == "rubin"), OffsetField()),
     )

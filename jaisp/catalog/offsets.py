@@ -4,13 +4,15 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
 
 from jaisp.exceptions import ConfigError
 
-__all__ = ["OffsetField", "fit_offsets"]
+__all__ = ["OffsetField", "correct_offset", "fit_offsets", "offset_field"]
 
 # Matches that are needed before a term of the next degree is tried.
-_MATCHES_FOR_DEGREE = {0: 3, 1: 30, 2: 80}
+_MATCHES_FOR_DEGREE = {0: 3, 1: 30, 2: 80, 3: 160}
 _GRID_SCALE = 0.1
 
 
@@ -33,7 +35,7 @@ class OffsetField:
     degree : int
         Degree of the polynomial; 0 is one vector for the whole field.
     coefficients : `~numpy.ndarray`, shape (terms, 2)
-        Along x and y, in pixels of the 0.1 arcsec grid, of the terms 1, u, v, u**2, u v, v**2 where
+        Along x and y, in pixels of the 0.1 arcsec grid, of the terms 1, u, v, u**2, u v, v**2, ... where
         ``(u, v) = ((x, y) - centre) / scale``.
     covariance : `~numpy.ndarray`, shape (2, terms, terms)
         Covariance of the coefficients along x and along y.
@@ -136,7 +138,7 @@ class OffsetField:
         )
 
 
-def fit_offsets(x, y, dx, dy, dx_err, dy_err, *, max_degree=2):
+def fit_offsets(x, y, dx, dy, dx_err, dy_err, *, max_degree=3):
     """
     Fit a smooth offset field to matched objects, some of which may be wrong.
 
@@ -149,8 +151,8 @@ def fit_offsets(x, y, dx, dy, dx_err, dy_err, *, max_degree=2):
     dx_err, dy_err : array, shape (n,)
         1 sigma of these.
     max_degree : int, optional
-        Highest degree of the polynomial: 0, 1 or 2. A degree is only reached with enough matches (3, 30, 80)
-        and if the Bayesian information criterion prefers it.
+        Highest degree of the polynomial: 0 to 3. A degree is only reached with enough matches (3, 30, 80,
+        160) and if the Bayesian information criterion prefers it.
 
     Returns
     -------
@@ -192,6 +194,58 @@ def fit_offsets(x, y, dx, dy, dx_err, dy_err, *, max_degree=2):
             best = (criterion, degree, coefficients, covariance, scatter)
     _, degree, coefficients, covariance, scatter = best
     return OffsetField(degree, coefficients, covariance, centre, scale, len(x), scatter)
+
+
+def offset_field(table):
+    """
+    Return the offset between the surveys that was measured with a catalogue, and its grid.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        A catalogue of both surveys, as made or as read from a file.
+
+    Returns
+    -------
+    field : `OffsetField`
+        Euclid minus Rubin.
+    wcs : `~astropy.wcs.WCS`
+        Of the grid whose pixels ``field`` is a function of.
+    """
+    try:
+        values = table.meta["astrometric_offset"]["field"]
+        wcs = WCS(table.meta["grid"]["wcs"])
+    except (KeyError, TypeError):
+        raise ConfigError(
+            "this table's meta data hold no offset field; give a catalogue that jaisp made from both surveys"
+        ) from None
+    field = OffsetField.from_dict(values)
+    if not field.n_matches:
+        raise ConfigError("no offset between the surveys was measured: too few objects were matched")
+    return field, wcs
+
+
+def correct_offset(sky, table):
+    """
+    Move positions from Rubin's frame into Euclid's, by the offset measured with a catalogue.
+
+    Parameters
+    ----------
+    sky : `~astropy.coordinates.SkyCoord`
+        Positions on Rubin's images, e.g. ``table["rubin_sky_centroid"]`` or another catalogue of Rubin's.
+    table : `~astropy.table.QTable`
+        A catalogue of both surveys; see `offset_field`.
+
+    Returns
+    -------
+    `~astropy.coordinates.SkyCoord`
+        ICRS. Far outside the catalogue's images the polynomial means nothing.
+    """
+    field, wcs = offset_field(table)
+    x, y = wcs.world_to_pixel_values(sky.icrs.ra.deg, sky.icrs.dec.deg)
+    dx, dy = field(x, y)
+    ra, dec = wcs.pixel_to_world_values(x + dx, y + dy)
+    return SkyCoord(ra, dec, unit="deg", frame="icrs")
 
 
 def _robust_fit(design, offset, error):

@@ -12,7 +12,9 @@ from astropy.utils.masked import Masked
 
 from jaisp import __version__
 from jaisp.catalog.columns import describe_columns
+from jaisp.catalog.deblending import blended_fraction
 from jaisp.catalog.flags import set_flag
+from jaisp.image import psf_fwhm
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 
 __all__ = ["build_table", "provenance"]
@@ -104,14 +106,28 @@ def build_table(pair, joint, measurement, link, probabilities):
     table["semiminor_axis"] = measurement.half_light_radius * ratio * u.arcsec
     angle = np.degrees(0.5 * np.arctan2(measurement.e2, measurement.e1))
     table["orientation"] = angle * u.deg
+    table["bulge_fraction"] = measurement.bulge_fraction
     table["star_probability"] = 1 / (1 + np.exp(-np.clip(joint.star_logit.astype(float), -50, 50)))
     table["blend_id"] = measurement.group
     table["n_blended"] = measurement.n_group
+    table["rubin_blended_fraction"] = _blended_fraction(pair, measurement, probabilities["activity"])
     table["rubin_unrecognized_blend"] = link.unrecognized_blend
     table["embedding"] = joint.embedding.astype(np.float32)
     table["flags"] = _flags(pair, joint, measurement, link)
     describe_columns(table)
     return table
+
+
+def _blended_fraction(pair, measurement, activity):
+    """Share of (likely) neighbours' light in Rubin, over its bands by their weight."""
+    if pair.rubin is None:
+        return np.full(len(activity), np.nan)
+    flux, error = (values[:, : len(RUBIN.bands)] for values in (measurement.flux, measurement.flux_err))
+    seen = np.isfinite(error).any(axis=0)
+    flux = np.nansum(flux[:, seen] / np.nanmedian(error[:, seen], axis=0) ** 2, axis=1)
+    fwhm = np.median([psf_fwhm(psf) for psf in pair.rubin.psf.values()]) * pair.rubin.pixel_scale
+    x, y = (EUCLID.pixel_scale * values for values in (measurement.x, measurement.y))
+    return blended_fraction(x, y, flux, measurement.half_light_radius, activity > 0.5, fwhm=fwhm)
 
 
 def _flags(pair, joint, measurement, link):

@@ -1,11 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Catalogues and embeddings against truth and against their nulls, and the classical peers."""
 
+from jaisp.evaluation.bounds import BandModel, Bounds, cramer_rao
 from jaisp.evaluation.calibration import (
     Calibration,
     activity_calibration,
     calibration,
     cross_match_calibration,
+    cross_match_outcomes,
 )
 from jaisp.evaluation.detection import DetectionScore, ab_magnitude, score
 from jaisp.evaluation.embedding import (
@@ -36,6 +38,8 @@ from jaisp.evaluation.report import Comparison, compare, markdown_table, plot_cu
 from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, tune
 
 __all__ = [
+    "BandModel",
+    "Bounds",
     "Calibration",
     "Comparison",
     "DetectionScore",
@@ -56,7 +60,9 @@ __all__ = [
     "bootstrap_groups",
     "calibration",
     "compare",
+    "cramer_rao",
     "cross_match_calibration",
+    "cross_match_outcomes",
     "effective_rank",
     "evaluate",
     "explained_variance",

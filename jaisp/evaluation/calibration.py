@@ -9,7 +9,13 @@ from astropy import units as u
 from jaisp.evaluation.matching import IGNORED, TRUE, match_one_to_one
 from jaisp.exceptions import ConfigError
 
-__all__ = ["Calibration", "activity_calibration", "calibration", "cross_match_calibration"]
+__all__ = [
+    "Calibration",
+    "activity_calibration",
+    "calibration",
+    "cross_match_calibration",
+    "cross_match_outcomes",
+]
 
 
 @dataclass(frozen=True)
@@ -109,9 +115,9 @@ def activity_calibration(score, *, bins=10):
     return calibration(ranking[outcome != IGNORED], outcome[outcome != IGNORED] == TRUE, bins=bins)
 
 
-def cross_match_calibration(catalog, truth, *, radius=0.5 * u.arcsec, bins=10):
+def cross_match_outcomes(catalog, truth, *, radius=0.5 * u.arcsec):
     """
-    Calibration of ``match_probability``: do both surveys' slots of a row sit on one source?
+    Which matches between the surveys are right: do both surveys' slots of a row sit on one source?
 
     Parameters
     ----------
@@ -122,12 +128,11 @@ def cross_match_calibration(catalog, truth, *, radius=0.5 * u.arcsec, bins=10):
         Needs ``sky_centroid``.
     radius : `~astropy.units.Quantity`
         Largest distance of a slot to its source; wide enough for the offset between the surveys.
-    bins : int
-        Number of bins.
 
     Returns
     -------
-    `Calibration`
+    probability : `~numpy.ndarray` (k,)
+    right : `~numpy.ndarray` of bool (k,)
     """
     probability = np.ma.filled(np.ma.asarray(catalog["match_probability"], dtype=float), np.nan)
     use = np.isfinite(probability)
@@ -140,4 +145,22 @@ def cross_match_calibration(catalog, truth, *, radius=0.5 * u.arcsec, bins=10):
         position = catalog[f"{survey}_sky_centroid"][use]
         source[survey], _ = match_one_to_one(position, truth["sky_centroid"], radius=radius)
     right = (source["rubin"] == source["euclid"]) & (source["rubin"] >= 0)
-    return calibration(probability[use], right, bins=bins)
+    return probability[use], right
+
+
+def cross_match_calibration(catalog, truth, *, radius=0.5 * u.arcsec, bins=10):
+    """
+    Calibration of ``match_probability``, on the outcomes of `cross_match_outcomes`.
+
+    Parameters
+    ----------
+    catalog, truth, radius
+        As for `cross_match_outcomes`.
+    bins : int
+        Number of bins.
+
+    Returns
+    -------
+    `Calibration`
+    """
+    return calibration(*cross_match_outcomes(catalog, truth, radius=radius), bins=bins)

@@ -19,6 +19,9 @@ __all__ = ["STAMP_SIZES", "render_derivatives", "render_image", "render_stamps",
 STAMP_SIZES = (24, 32, 48, 64, 96, 128)
 
 
+_CACHED = 8  # sources
+
+
 def stamp_size(half_light_radius, e1, e2, *, psf_fwhm, pixel_scale, sizes=STAMP_SIZES):
     """
     Stamp sizes that hold all but 0.5 % of the light of exponential discs and a PSF with ordinary wings.
@@ -116,7 +119,7 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
         psf = psf_transform(psf, size)
     single = len(psf.aliases) == 1
     real_at_nyquist = single and size % 2 == 0
-    total = None
+    parts = []
     for along_y, along_x, bands, values in psf.aliases:
         ky, kx = psf.frequencies(along_y, along_x, x)
         source = _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, ky, kx, pixel_scale, parameters)
@@ -128,10 +131,17 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
             # A derivative by position has no component at the Nyquist frequency.
             source[:, 1, :, -1] = 0
             source[:, 2, size // 2, :] = 0
-        values = values if values.ndim == 4 else values[None]
-        part = values[:, :, None] * source[:, None]
-        total = part if total is None else total.index_add(1, bands, part)
-    return _inverse(total, size)
+        parts.append((bands, (values if values.ndim == 4 else values[None])[:, :, None], source[:, None]))
+
+    def images(few):
+        total = None
+        for bands, values, source in parts:
+            part = (values[few] if len(values) > 1 else values) * source[few]
+            total = part if total is None else total.index_add(1, bands, part)
+        return _inverse(total, size)
+
+    # Few at a time, so that what passes between product and transform stays in the processor's cache.
+    return torch.cat([images(slice(k, k + _CACHED)) for k in range(0, len(x), _CACHED)] or [images(slice(0))])
 
 
 def render_stamps(psf, x, y, half_light_radius, e1, e2, *, size, pixel_scale, bulge_fraction=0.0):

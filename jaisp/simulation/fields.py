@@ -96,7 +96,8 @@ def simulate_field(
     truth : `~astropy.table.QTable`
         One row per source in either image: ``id``, ``sky_centroid`` (Euclid frame), ``x``, ``y`` (Euclid
         pixels), ``<survey>_<band>_flux`` (nJy), ``half_light_radius``, ``e1``, ``e2``, ``is_star``,
-        ``redshift``, ``<survey>_<band>_snr``, ``rubin_snr``, ``euclid_snr``, ``snr`` (optimal S/N of the
+        ``redshift``, ``bulge_share`` (of the flux in each of the ten bands), ``bulge_radius``,
+        ``disc_radius``, ``<survey>_<band>_snr``, ``rubin_snr``, ``euclid_snr``, ``snr`` (optimal S/N of the
         source alone, sky noise only) and ``nearest``.
 
     Raises
@@ -355,6 +356,9 @@ def _truth(sources, radius, snr, layout, meta):
     table["half_light_radius"] = radius[keep] * u.arcsec
     for name in ("e1", "e2", "is_star", "redshift"):
         table[name] = getattr(sources, name)[keep]
+    table["bulge_share"] = (sources.bulge_flux[keep] / np.maximum(flux, 1e-30)).astype(np.float32)
+    for name in ("bulge_radius", "disc_radius"):
+        table[name] = getattr(sources, name)[keep] * u.arcsec
     for column, (survey, band) in enumerate(_BANDS):
         table[f"{column_prefix(survey, band)}_snr"] = snr[:, column].astype(np.float32)
     n_rubin = len(RUBIN.bands)

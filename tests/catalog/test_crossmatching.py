@@ -76,3 +76,16 @@ def test_tables_with_and_without_embeddings():
 def test_a_table_without_positions():
     with pytest.raises(ConfigError, match="needs a sky_centroid column; it has ra"):
         crossmatch(QTable({"ra": [1.0]}), QTable({"sky_centroid": SkyCoord([1], [1], unit="deg")}))
+
+
+def test_trust_is_the_power_of_the_odds():
+    def odds(trust):
+        matches = match_positions(
+            [[0.0, 0.0]], [[0.1, 0.0]], error1=[0.05], error2=[0.05], area=100.0, trust=trust
+        )
+        return matches.probability[0] / (1 - matches.probability[0])
+
+    assert odds(0.5) == pytest.approx(np.sqrt(odds(1.0)))
+    variance = 2 * 0.05**2 + 0.03**2
+    expected = 4 * np.exp(-0.5 * 0.1**2 / variance) / (2 * np.pi * variance) * 100
+    assert odds(1.0) == pytest.approx(expected)

@@ -48,7 +48,10 @@ def field():
 def test_positions_fluxes_and_their_errors(field):
     pair, xy, flux, radius, offset, rng = field
     result = measure(pair, make_sources(xy, radius, rng))
-    assert result.offset == pytest.approx(offset, abs=5 * max(result.offset_err, 0.01))
+    found, error = np.array(result.offset(N / 2, N / 2)), np.array(result.offset.uncertainty(N / 2, N / 2))
+    assert result.offset.n_matches > 10
+    assert -found == pytest.approx(offset, abs=4 * error.max())
+    assert error.max() < 0.1
     assert result.refined.all()
     assert not result.failed.any()
     pulls = np.concatenate([(result.x - xy[:, 0]) / result.x_err, (result.y - xy[:, 1]) / result.y_err])

@@ -3,9 +3,10 @@ import json
 
 import numpy as np
 import pytest
+from astropy.table import MaskedColumn, QTable
 from astropy.wcs import WCS
 
-from jaisp.catalog.offsets import OffsetField, fit_offsets
+from jaisp.catalog.offsets import OffsetField, correct_offset, fit_offsets, offset_field
 from jaisp.exceptions import ConfigError
 
 
@@ -18,6 +19,15 @@ def _matches(rng, n, *, outliers=0.1, error=0.2, gradient=(0.0, 0.0)):
     dx[wrong] = rng.uniform(-10, 10, wrong.sum())
     dy[wrong] = rng.uniform(-10, 10, wrong.sum())
     return x, y, dx, dy, *err
+
+
+def _wcs():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval = 53.0, -28.0
+    wcs.wcs.crpix = 1500, 1500
+    wcs.wcs.cdelt = -0.1 / 3600, 0.1 / 3600
+    return wcs
 
 
 def test_constant_vector_and_its_error():
@@ -61,11 +71,7 @@ def test_unusable_matches_are_left_out():
 
 
 def test_dictionary_round_trip_and_sky_offset():
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval = 53.0, -28.0
-    wcs.wcs.crpix = 1500, 1500
-    wcs.wcs.cdelt = -0.1 / 3600, 0.1 / 3600
+    wcs = _wcs()
     field = fit_offsets(*_matches(np.random.default_rng(3), 300, gradient=(0.3, 0.3)))
     values = json.loads(json.dumps(field.to_dict(wcs)))
     again = OffsetField.from_dict(values)
@@ -78,3 +84,63 @@ def test_dictionary_round_trip_and_sky_offset():
 def test_unknown_degree():
     with pytest.raises(ConfigError, match="max_degree=7"):
         fit_offsets(*np.ones((6, 5)), max_degree=7)
+
+
+def _catalogue(wcs, field):
+    meta = {"astrometric_offset": {"field": field.to_dict()}, "grid": {"wcs": dict(wcs.to_header())}}
+    return QTable(meta=json.loads(json.dumps(meta)))
+
+
+def test_positions_of_rubin_are_moved_into_the_frame_of_euclid():
+    wcs = _wcs()
+    field = fit_offsets(*_matches(np.random.default_rng(3), 300, gradient=(0.3, 0.3)))
+    x, y = np.random.default_rng(1).uniform(0, 3000, (2, 20))
+    dx, dy = field(x, y)
+    rubin, euclid = wcs.pixel_to_world(x, y), wcs.pixel_to_world(x + dx, y + dy)
+    assert rubin.separation(euclid).mas.max() > 30
+    corrected = correct_offset(rubin, _catalogue(wcs, field))
+    assert corrected.separation(euclid).mas.max() < 0.01
+
+
+@pytest.mark.parametrize(("n", "message"), [(None, "hold no offset field"), (1, "too few objects")])
+def test_catalogues_without_an_offset(n, message):
+    table = QTable() if n is None else _catalogue(_wcs(), fit_offsets(*_matches(np.random.default_rng(1), n)))
+    with pytest.raises(ConfigError, match=message):
+        offset_field(table)
+
+
+def test_a_field_that_bends():
+    """A smooth field that is no polynomial is followed to a tenth, and its error bar tells by how much."""
+    rng = np.random.default_rng(8)
+    x, y, *_, dx_err, dy_err = _matches(rng, 500, outliers=0)
+    wave = 0.4 * np.sin(x / 1200), 0.3 * np.cos(y / 1000)
+    noisy = [
+        value + error * rng.normal(size=500) for value, error in zip(wave, (dx_err, dy_err), strict=True)
+    ]
+    field = fit_offsets(x, y, *noisy, dx_err, dy_err)
+    assert field.degree >= 2
+    left = np.concatenate([found - true for found, true in zip(field(x, y), wave, strict=True)])
+    assert left.std() < 0.05
+    error = np.concatenate(field.uncertainty(x, y))
+    assert 0.5 < np.median(np.abs(left)) / np.median(error) < 2
+
+
+def test_picture_of_the_field():
+    pytest.importorskip("matplotlib")
+    from jaisp.catalog import plot_offsets
+
+    wcs = _wcs()
+    table = _catalogue(wcs, fit_offsets(*_matches(np.random.default_rng(3), 300, gradient=(0.3, 0.3))))
+    x, y = np.random.default_rng(1).uniform(0, 3000, (2, 20))
+    table["sky_centroid"] = wcs.pixel_to_world(x, y)
+    for survey in ("rubin", "euclid"):
+        table[f"{survey}_slot"] = MaskedColumn(np.arange(20), mask=np.arange(20) % 2 == 0)
+    figure = plot_offsets(table)
+    figure.canvas.draw()
+    panel = figure.axes[0]
+    assert "degree 1, 300 objects" in panel.get_title(loc="left")
+    (quiver,) = (item for item in panel.collections if hasattr(item, "U"))
+    # East is -x on this grid, and to the left.
+    assert quiver.U.mean() == pytest.approx(-35, abs=4)
+    assert quiver.V.mean() == pytest.approx(-20, abs=4)
+    assert panel.get_xlim()[0] > panel.get_xlim()[1]

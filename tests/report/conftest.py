@@ -56,8 +56,9 @@ def table(pair):
     for name in ("half_light_radius", "semimajor_axis", "semiminor_axis"):
         table[name] = np.full(N, 0.3) * u.arcsec
     table["orientation"] = np.zeros(N) * u.deg
-    table["star_probability"] = np.linspace(0, 1, N)
+    table["star_probability"] = table["bulge_fraction"] = np.linspace(0, 1, N)
     table["blend_id"], table["n_blended"] = np.arange(N), np.ones(N, int)
+    table["rubin_blended_fraction"] = np.zeros(N)
     table["rubin_unrecognized_blend"] = np.zeros(N, bool)
     vectors = np.repeat(rng.normal(size=(N // 2, 16)), 2, axis=0) + 0.05 * rng.normal(size=(N, 16))
     table["embedding"] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

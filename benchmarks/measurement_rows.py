@@ -1,0 +1,159 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""One row for each true source: what it is, how well it could be known, and what each method says of it."""
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+from measurement_peers import psf_catalog, sep_catalog
+from scipy.spatial import cKDTree
+
+from jaisp.evaluation import BandModel, cramer_rao, match_one_to_one
+from jaisp.surveys import EUCLID, RUBIN, column_prefix
+
+PREFIXES = [column_prefix(survey, band) for survey in (RUBIN, EUCLID) for band in survey.band_names]
+FRAMES = [survey for survey in (RUBIN, EUCLID) for _ in survey.band_names]
+BANDS = [band for survey in (RUBIN, EUCLID) for band in survey.band_names]
+RUBIN_FRAME = ("jaisp, Rubin alone", "SEP Rubin", "photutils Rubin")
+_EDGE = 3.0  # arcsec
+_RADIUS = 0.3 * u.arcsec
+_LOBES = {"rubin": 0.08, "euclid": 0.11}  # as jaisp.simulation correlates its noise
+_TRIANGLE = (1 / 9, 2 / 9, 3 / 9, 2 / 9, 1 / 9)  # NISP's resampling
+_GRAIN = {"rubin": 1 / 200, "euclid": 1 / 40}
+
+
+def band_models(field):
+    """`BandModel` of each band, as the simulation drew it, in a frame along east and north."""
+    models = []
+    for survey, band in zip(FRAMES, BANDS, strict=True):
+        image = getattr(field, survey.name)
+        lobe = _LOBES[survey.name]
+        kernel = _TRIANGLE if band in ("Y", "J", "H") else np.array([lobe, 1, lobe]) / (1 + 2 * lobe)
+        noise = np.sqrt(np.median(image.variance[band]))
+        if survey is RUBIN:  # states the scatter of its pixels, not of a source
+            noise *= (1 + 2 * lobe) ** 2 / (1 + 2 * lobe**2)
+        models.append(
+            BandModel(
+                image.psf[band],
+                noise,
+                _jacobian(image.wcs),
+                kernel=tuple(kernel),
+                grain=_GRAIN[survey.name],
+                size=64 if survey is RUBIN else 96,
+            )
+        )
+    return models
+
+
+def _jacobian(wcs):
+    """Pixels per arcsec east and north."""
+    return np.linalg.inv(wcs.celestial.pixel_scale_matrix * 3600)
+
+
+def bounds(field, truth):
+    """Cramer-Rao bound of each source alone: east, north (mas), flux (n, 10) in nJy."""
+    flux = np.stack([truth[f"{prefix}_flux"].to_value(u.nJy) for prefix in PREFIXES], axis=-1)
+    share = np.asarray(truth["bulge_share"], float)
+    # Ellipticity along x and y of the Euclid pixels; east is -x: the second component changes its sign.
+    found = cramer_rao(
+        band_models(field),
+        [
+            (flux * share, truth["bulge_radius"].to_value(u.arcsec), 1),
+            (flux * (1 - share), truth["disc_radius"].to_value(u.arcsec), 0),
+        ],
+        np.asarray(truth["e1"]),
+        -np.asarray(truth["e2"]),
+        np.asarray(truth["is_star"]),
+    )
+    return 1000 * found.x, 1000 * found.y, found.flux
+
+
+def whole(field, truth):
+    """Sources away from the edges of the Euclid image, and whose cores are on good pixels of both surveys."""
+    ny, nx = field.euclid.shape
+    x, y = truth["x"].value, truth["y"].value
+    edge = _EDGE / field.euclid.pixel_scale
+    keep = (x > edge) & (x < nx - 1 - edge) & (y > edge) & (y < ny - 1 - edge)
+    for image, reach in ((field.rubin, 2), (field.euclid, 4)):
+        bad = np.any([image.mask[band] for band in image.bands], axis=0)
+        rows, columns = np.nonzero(bad)
+        if len(rows):
+            distance, _ = cKDTree(np.stack([columns, rows], axis=-1)).query(
+                np.stack(image.wcs.world_to_pixel(truth["sky_centroid"]), axis=-1)
+            )
+            keep &= distance > reach
+    return keep
+
+
+def catalogs(field, model):
+    """Every method's catalogue of one field."""
+    found = {
+        "jaisp": model.catalog(field.rubin, field.euclid, activity=0.02),
+        "jaisp, Rubin alone": model.catalog(field.rubin, activity=0.02),
+        "SEP Euclid": sep_catalog(field.euclid),
+        "SEP Rubin": sep_catalog(field.rubin),
+    }
+    for survey in ("Euclid", "Rubin"):
+        start = found[f"SEP {survey}"]["sky_centroid"]
+        found[f"photutils {survey}"] = psf_catalog(getattr(field, survey.lower()), start)
+    return found
+
+
+def source_rows(field, found):
+    """
+    One row for each true source of joint S/N above 5.
+
+    Parameters
+    ----------
+    field : `~jaisp.evaluation.Field`
+    found : dict
+        From `catalogs`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        ``true_flux`` (10 bands), ``bound_*``, and for each method ``<method>: ra``, ``dec`` (mas, measured
+        minus true), ``ra_err``, ``dec_err``, ``flux``, ``flux_err``; NaN where it found nothing.
+    """
+    truth = field.truth[np.asarray(field.truth["snr"]) > 5]
+    truth = truth[whole(field, truth)]
+    rows = QTable({name: truth[name] for name in ("sky_centroid", "is_star", "snr", "half_light_radius")})
+    rows["nearest"] = truth["nearest"].to_value(u.arcsec)
+    rows["true_flux"] = np.stack([truth[f"{prefix}_flux"].value for prefix in PREFIXES], axis=-1)
+    rows["band_snr"] = np.stack([truth[f"{prefix}_snr"] for prefix in PREFIXES], axis=-1)
+    rows["bound_ra"], rows["bound_dec"], rows["bound_flux"] = bounds(field, truth)
+    everything = field.truth[np.asarray(field.truth["snr"]) > 5]["sky_centroid"]
+    # A catalogue of Rubin alone is right in Rubin's frame.
+    shift = [truth.meta[f"OFFSET_{axis}"] for axis in "EN"]
+    for method, catalog in found.items():
+        if "activity" in catalog.colnames:
+            catalog = catalog[catalog["activity"] > 0.5]
+        index, _ = match_one_to_one(everything, catalog["sky_centroid"], radius=_RADIUS)
+        place, _, _ = truth["sky_centroid"].match_to_catalog_sky(everything)
+        _fill(rows, method, catalog, index[place], shift if method in RUBIN_FRAME else (0.0, 0.0))
+    return rows
+
+
+def _fill(rows, method, catalog, index, shift):
+    """Add one method's columns."""
+    hit, safe = index >= 0, np.maximum(index, 0)
+    pick = catalog[safe] if len(catalog) else None
+
+    def column(name, unit, scale=1):
+        if pick is None or name not in pick.colnames:
+            return np.full(len(rows), np.nan)
+        return np.where(hit, scale * u.Quantity(pick[name]).to_value(unit), np.nan)
+
+    if pick is None:
+        east = north = np.full(len(rows), np.nan)
+    else:
+        offsets = rows["sky_centroid"].icrs.spherical_offsets_to(pick["sky_centroid"].icrs)
+        east, north = (
+            np.where(hit, offset.to_value(u.mas) - s, np.nan)
+            for offset, s in zip(offsets, shift, strict=True)
+        )
+    rows[f"{method}: ra"], rows[f"{method}: dec"] = east, north
+    for name in ("ra_err", "dec_err"):
+        rows[f"{method}: {name}"] = column(name, u.mas)
+    for name in ("flux", "flux_err"):
+        columns = [column(f"{prefix}_{name}", u.nJy) for prefix in PREFIXES]
+        rows[f"{method}: {name}"] = np.stack(columns, axis=-1)

@@ -1,0 +1,172 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Neighbours' light: how much of it lies where an object is, and an object's image without it."""
+
+import astropy.units as u
+import numpy as np
+from astropy.nddata import CCDData, Cutout2D, StdDevUncertainty
+from scipy.spatial import cKDTree
+
+from jaisp.catalog import _drawing as drawing
+from jaisp.catalog.offsets import OffsetField
+from jaisp.exceptions import BandError, ConfigError
+from jaisp.image import psf_fwhm
+from jaisp.surveys import RUBIN, column_prefix
+
+__all__ = ["blended_fraction", "deblended_image"]
+
+_RADIUS_PER_SD = 1.6  # half-light radius of an exponential disc over the sd of a Gaussian that is like it
+_REACH = 5.0  # arcsec beyond which a neighbour's light is not looked for
+_MARGIN = 64  # pixels around a cut-out from which neighbours are subtracted
+
+
+def blended_fraction(x, y, flux, half_light_radius, counts, *, fwhm):
+    """
+    Share of the light at each object, as a PSF spreads it, that belongs to its neighbours.
+
+    The light is weighted by the object's own profile, as a fit weights it; profiles are taken as Gaussians.
+
+    Parameters
+    ----------
+    x, y : array, shape (n,)
+        arcsec.
+    flux, half_light_radius : array, shape (n,)
+        In any unit; arcsec. What is negative or NaN counts as no light.
+    counts : array of bool, shape (n,)
+        Whether an object's light is counted where it is a neighbour.
+    fwhm : float
+        Of the PSF, arcsec.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        0 to 1; NaN for objects without light.
+    """
+    xy = np.stack([x, y], axis=-1)
+    flux = np.maximum(np.nan_to_num(flux), 0)
+    variance = (fwhm / 2.355) ** 2 + (np.asarray(half_light_radius) / _RADIUS_PER_SD) ** 2
+    own = flux / (4 * np.pi * variance)
+    foreign = np.zeros(len(own))
+    if len(own):
+        for i, j in (pairs := cKDTree(xy).query_pairs(_REACH, output_type="ndarray")).T, pairs.T[::-1]:
+            width = variance[i] + variance[j]
+            shared = np.exp(-((xy[i] - xy[j]) ** 2).sum(axis=1) / (2 * width)) / (2 * np.pi * width)
+            foreign += np.bincount(i, shared * flux[j] * counts[j], len(own))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(own > 0, foreign / (own + foreign), np.nan)
+
+
+def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
+    """
+    Image of one object in one band, the models of its neighbours subtracted.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        The catalogue.
+    images : `~jaisp.io.AlignedPair` or tuple
+        The images it was made from. A tuple ``(rubin, euclid)`` of `~jaisp.image.SurveyImage`, either of
+        which may be None, is aligned first; align them yourself where you ask for many objects.
+    number : int
+        Value of the column ``id``.
+    band : str
+        E.g. ``"i"`` or ``"VIS"``; *y* is Rubin's and *Y* Euclid's.
+    size : `~astropy.units.Quantity`, optional
+        Side of the image, an angle.
+
+    Returns
+    -------
+    `~astropy.nddata.CCDData`
+        In nJy per pixel, background subtracted, with WCS, mask (True where bad or outside the image) and the
+        standard deviation that is right for a source.
+
+    Raises
+    ------
+    BandError
+        If no image has the band.
+    ConfigError
+        If the catalogue has no such object.
+    """
+    images = drawing.survey_images(images)
+    image = next((image for image in images if band in image.bands), None)
+    if image is None:
+        allowed = ", ".join(name for one in images for name in one.bands)
+        raise BandError(f"band {band!r} is not in these images; allowed: {allowed}")
+    row = np.flatnonzero(np.asarray(table["id"]) == number)
+    if not len(row):
+        raise ConfigError(f"there is no object {number} in this catalogue of {len(table)} objects")
+    x, y = _places(table, image)
+    side = max(round(size.to_value(u.arcsec) / image.pixel_scale), 3)
+    place = float(x[row[0]]), float(y[row[0]])
+    data, sd = image.sky_subtracted(band), np.sqrt(image.source_variance(band))
+    cut, spread, bad = (
+        Cutout2D(values, place, side, wcs=image.wcs, mode="partial", fill_value=fill)
+        for values, fill in ((data, np.nan), (sd, np.nan), (image.mask[band].astype(float), 1.0))
+    )
+    left, bottom = cut.to_original_position((0, 0))
+    near = np.flatnonzero(
+        (np.abs(x - left - (side - 1) / 2) < side / 2 + _MARGIN)
+        & (np.abs(y - bottom - (side - 1) / 2) < side / 2 + _MARGIN)
+        & (np.arange(len(table)) != row[0])
+    )
+    model = _model(table[near], image, band, x[near] - left, y[near] - bottom, side)
+    return CCDData(
+        cut.data - model,
+        unit=u.nJy,
+        wcs=cut.wcs,
+        mask=bad.data > 0,
+        uncertainty=StdDevUncertainty(spread.data),
+        meta={"object": int(number), "band": band, "survey": image.survey.name, "subtracted": len(near)},
+    )
+
+
+def _places(table, image):
+    """Where the objects are on an image: Rubin's are moved by the offset that was measured."""
+    x, y = image.wcs.world_to_pixel(table["sky_centroid"])
+    values = table.meta.get("astrometric_offset", {}).get("field")
+    if image.survey is not RUBIN or values is None:
+        return x, y
+    dx, dy = OffsetField.from_dict(values)(2 * x + 0.5, 2 * y + 0.5)
+    return x - dx / 2, y - dy / 2
+
+
+def _model(rows, image, band, x, y, side):
+    """Image (side, side) of the objects of some rows."""
+    import torch
+
+    from jaisp.catalog._planes import light_beyond
+    from jaisp.scene import psf_transform, render_image, stamp_size
+
+    flux = drawing.values(rows[f"{column_prefix(image.survey, band)}_flux"])
+    rows, x, y, flux = (values[np.isfinite(flux)] for values in (rows, x, y, flux))
+    if not len(rows):
+        return np.zeros((side, side))
+    ratio = (rows["semiminor_axis"] / np.maximum(rows["semimajor_axis"], 1e-6 * u.arcsec)).value
+    radius = rows["half_light_radius"].to_value(u.arcsec)
+    ellipticity = np.where(radius > 0, (1 - ratio) / (1 + ratio), 0)
+    angle = 2 * rows["orientation"].to_value(u.rad)
+    shapes = radius, ellipticity * np.cos(angle), ellipticity * np.sin(angle)
+    radius, e1, e2, x, y, flux, bulge = (
+        torch.from_numpy(np.asarray(values, float))
+        for values in (*shapes, x, y, flux, np.asarray(rows["bulge_fraction"]))
+    )
+    psf = image.psf[band].astype(float)
+    # The PSF image holds a part of the light only, as for the measurement.
+    psf = torch.from_numpy(psf / (1 + light_beyond(image.psf[band])))[None]
+    sizes = stamp_size(
+        radius, e1, e2, psf_fwhm=psf_fwhm(image.psf[band]) * image.pixel_scale,
+        pixel_scale=image.pixel_scale, sizes=(64, 128, 256),
+    )  # fmt: skip
+    size = int(sizes.max())
+    return render_image(
+        psf_transform(psf, size, dealias=True),
+        x,
+        y,
+        flux[:, None],
+        radius,
+        e1,
+        e2,
+        shape=(side, side),
+        pixel_scale=image.pixel_scale,
+        size=size,
+        bulge_fraction=bulge,
+    )[0].numpy()
