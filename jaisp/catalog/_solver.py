@@ -10,7 +10,7 @@ from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Solver"]
 
-_CHUNK = 5e6  # pixels of stamps with derivatives that are held in memory
+_CHUNK = 8e6  # pixels of stamps with derivatives that are held in memory
 _MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
@@ -91,7 +91,9 @@ class Solver:
             len(plane.channels) * np.minimum(sizes, plane.largest) ** 2
             for plane, sizes in zip(self.planes, self.sizes, strict=True)
         )
-        chunk, size = [], 0
+        # The brightest first, then the largest: the rest sees what they leave, and like are drawn with like.
+        brightness, chunk, size = self.snr, [], 0
+        groups = sorted(groups, key=lambda group: (-brightness[group].max(), -pixels[group].max()))
         for number, group in enumerate(groups, 1):
             chunk.append(group)
             size += pixels[group].sum()
@@ -116,14 +118,11 @@ class Solver:
                 )
             )
             band = bands.stop
-        # The brightest first, each seeing what the others left of the image.
         number = dict(zip(members, range(len(members)), strict=True))
-        brightness = self.snr[members]
         if not self.flux[members].any():
-            brightness = np.array([self._brightness(normal[number[k]], k, stamps) for k in members])
-        best = [max(brightness[number[k]] for k in group) for group in groups]
-        for at in np.argsort(best)[::-1]:
-            group = groups[at]
+            light = [self._brightness(normal[k], source, stamps) for source, k in number.items()]
+            groups = sorted(groups, key=lambda group: -max(light[number[k]] for k in group))
+        for group in groups:
             part = [number[k] for k in group]
             self._solve_group(group, rows[part], normal[part], stamps, state, new)
             for plane in self.planes:
