@@ -107,9 +107,7 @@ def main():
     cache = bench.setup_cache()
     bench.setup(cache)
     ratio, memory = bench.track_ratio(cache), bench.track_memory(cache)
-    print(
-        f"{len(bench.sources)} objects in ten bands: joint measurement / photutils {ratio:.3f}, {memory:.0f} MB"
-    )
+    print(f"{len(bench.sources)} objects, ten bands: measure / photutils {ratio:.3f}, {memory:.0f} MB")
     start = time.process_time()
     bench.time_measure(cache)
     print(

@@ -65,7 +65,7 @@ class Solver:
         knows = [
             one**2 / (plane.fwhm**2 + (2 * radius) ** 2) for plane, one in zip(self.planes, snr, strict=True)
         ]
-        self.tells = [one > _TELLING * sum(knows) for one in knows]
+        self.tells = [one >= _TELLING * sum(knows) for one in knows]
 
     def step(self, state, groups, free=None):
         """
@@ -248,8 +248,9 @@ class Solver:
         self.shape_variance[at] = np.einsum("cij,jk,cik->ci", response, covariance, response).T
 
     def _keep_pull(self, source, curvature, slope):
+        n_rubin = np.searchsorted(self.channels, len(RUBIN.bands))
         for survey, pull in self.pull.items():
-            chosen = np.isin(self.channels, _channels(survey))
+            chosen = np.s_[:n_rubin] if survey == RUBIN.name else np.s_[n_rubin:]
             pull[source, 0] = np.einsum("cii->ci", curvature[chosen])[:, :2].sum(axis=0)
             pull[source, 1] = slope[chosen, :2].sum(axis=0)
 
@@ -279,8 +280,3 @@ class Solver:
             if plane.survey == "rubin":
                 plane.offset = plane.offset + centre
         return float(np.sqrt(1 / robust.sum(axis=0)).max()), int(sharp.sum())
-
-
-def _channels(survey):
-    first = 0 if survey == RUBIN.name else len(RUBIN.bands)
-    return np.arange(first, first + len((RUBIN if survey == RUBIN.name else EUCLID).bands))

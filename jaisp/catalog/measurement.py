@@ -21,8 +21,8 @@ _REFINE_SNR = 6.0  # below this the network's position is kept: a fit would foll
 _SHAPE_SNR = 12.0
 _BULGE_SNR = 25.0
 _BULGE_MEAN = 0.2
-_OFFSET_STEPS = 1  # first steps after which the offset between the surveys is refined
-_CONVERGED = 0.1  # in units of the errors: sources that move less stay where they are
+_OFFSET_STEPS = 2  # first steps after which the offset between the surveys is refined
+_CONVERGED = 0.2  # in units of the errors: sources that move less stay where they are
 _FARTHEST = 4.0  # pixels that a fit may move a source from where the network saw it
 # Set on the calibration skies of benchmarks/calibrate.py, so that pulls scatter by about one.
 _ERROR_SCALE = 1.25
