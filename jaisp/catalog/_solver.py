@@ -11,7 +11,7 @@ from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Solver"]
 
-_CHUNK = 5e6  # pixels of stamps with derivatives that are held in memory
+_CHUNK = 8e6  # pixels of stamps with derivatives that are held in memory
 _MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
@@ -66,7 +66,7 @@ class Solver:
         knows = [
             one**2 / (plane.fwhm**2 + (2 * radius) ** 2) for plane, one in zip(self.planes, snr, strict=True)
         ]
-        self.tells = [one > _TELLING * sum(knows) for one in knows]
+        self.tells = [one >= _TELLING * sum(knows) for one in knows]
 
     def step(self, state, groups, free=None):
         """
@@ -92,7 +92,9 @@ class Solver:
             len(plane.channels) * np.minimum(sizes, plane.largest) ** 2
             for plane, sizes in zip(self.planes, self.sizes, strict=True)
         )
-        chunk, size = [], 0
+        # The brightest first, then the largest: the rest sees what they leave, and like are drawn with like.
+        brightness, chunk, size = self.snr, [], 0
+        groups = sorted(groups, key=lambda group: (-brightness[group].max(), -pixels[group].max()))
         for number, group in enumerate(groups, 1):
             chunk.append(group)
             size += pixels[group].sum()
@@ -117,14 +119,11 @@ class Solver:
                 )
             )
             band = bands.stop
-        # The brightest first, each seeing what the others left of the image.
         number = dict(zip(members, range(len(members)), strict=True))
-        brightness = self.snr[members]
         if not self.flux[members].any():
-            brightness = np.array([self._brightness(normal[number[k]], k, stamps) for k in members])
-        best = [max(brightness[number[k]] for k in group) for group in groups]
-        for at in np.argsort(best)[::-1]:
-            group = groups[at]
+            light = [self._brightness(normal[k], source, stamps) for source, k in number.items()]
+            groups = sorted(groups, key=lambda group: -max(light[number[k]] for k in group))
+        for group in groups:
             part = [number[k] for k in group]
             self._solve_group(group, rows[part], normal[part], stamps, state, new)
             for plane in self.planes:
@@ -250,8 +249,9 @@ class Solver:
         self.shape_variance[at] = np.einsum("cij,jk,cik->ci", response, covariance, response).T
 
     def _keep_pull(self, source, curvature, slope):
+        n_rubin = np.searchsorted(self.channels, len(RUBIN.bands))
         for survey, pull in self.pull.items():
-            chosen = np.isin(self.channels, _channels(survey))
+            chosen = np.s_[:n_rubin] if survey == RUBIN.name else np.s_[n_rubin:]
             pull[source, 0] = np.einsum("cii->ci", curvature[chosen])[:, :2].sum(axis=0)
             pull[source, 1] = slope[chosen, :2].sum(axis=0)
 
@@ -277,8 +277,3 @@ class Solver:
                 old = np.stack(plane.offset(x, y), axis=-1)
                 found = fit_offsets(x, y, *(old + shift).T, *error.T)
                 plane.offset = found if found.n_matches else plane.offset
-
-
-def _channels(survey):
-    first = 0 if survey == RUBIN.name else len(RUBIN.bands)
-    return np.arange(first, first + len((RUBIN if survey == RUBIN.name else EUCLID).bands))

@@ -11,6 +11,7 @@ or less.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from jaisp.exceptions import ImageError
 
 __all__ = ["PSFTransform", "psf_transform"]
 
+_FIT_SIZE = 32  # pixels: width at which the smooth model is fitted, for all sizes
 # Transform at half a cycle per pixel, relative to that at 0, above which a PSF counts as undersampled.
 _UNDERSAMPLED = 0.004
 
@@ -69,19 +71,11 @@ def psf_transform(psf, size, *, dealias=False):
     -------
     PSFTransform
     """
-    width = psf.shape[-1]
-    if psf.ndim < 3 or width != psf.shape[-2] or width % 2 == 0:
+    if psf.ndim < 3 or psf.shape[-1] != psf.shape[-2] or psf.shape[-1] % 2 == 0:
         raise ImageError(
             f"PSF of shape {tuple(psf.shape)}; allowed: (bands, k, k) with odd k, centred on the middle pixel"
         )
-    largest = size - 1 + size % 2
-    if width > largest:
-        cut = (width - largest) // 2
-        psf = psf[..., cut : width - cut, cut : width - cut]
-        width = largest
-    padded = torch.nn.functional.pad(psf, (0, size - width, 0, size - width))
-    padded = torch.roll(padded, shifts=(-(width // 2), -(width // 2)), dims=(-2, -1))
-    folded = torch.fft.rfft2(padded)
+    folded = _folded(psf, size)
     single = PSFTransform(size, ((False, False, None, folded),))
     if not dealias:
         return single
@@ -94,8 +88,8 @@ def psf_transform(psf, size, *, dealias=False):
     folded_bands = folded[..., bands, :, :]
     corners = [(y, x) for y in (False, True) for x in (False, True)]
     frequencies = [single.frequencies(y, x, psf) for y, x in corners]
-    flat = folded_bands.detach().reshape(-1, *folded.shape[-2:]).cpu().numpy()
-    shares = np.stack([_shares(one, frequencies) for one in flat], axis=1)
+    flat = psf[..., bands, :, :].detach().reshape(-1, *psf.shape[-2:]).cpu().numpy().astype(float)
+    shares = np.stack([_shares(_decline(one.tobytes(), len(one)), frequencies) for one in flat], axis=1)
     shares = torch.as_tensor(shares, dtype=psf.dtype, device=psf.device)
     parts = [folded_bands * share.reshape(folded_bands.shape) for share in shares]
     central = folded.clone()
@@ -104,26 +98,51 @@ def psf_transform(psf, size, *, dealias=False):
     return PSFTransform(size, ((False, False, None, central), *others))
 
 
-def _shares(folded, frequencies):
-    """Share of each alias in a folded transform, shape (aliases, size, size // 2 + 1)."""
-    total = folded[0, 0].real
-    grids = [
+def _folded(psf, size):
+    """Transform of PSF images padded or cut to a size, their middle pixel on the origin."""
+    width, largest = psf.shape[-1], size - 1 + size % 2
+    if width > largest:
+        cut = (width - largest) // 2
+        psf = psf[..., cut : width - cut, cut : width - cut]
+        width = largest
+    padded = torch.nn.functional.pad(psf, (0, size - width, 0, size - width))
+    padded = torch.roll(padded, shifts=(-(width // 2), -(width // 2)), dims=(-2, -1))
+    return torch.fft.rfft2(padded)
+
+
+def _model(parameters, grids):
+    """Smooth model of a transform at each alias, shape (aliases, ky, kx)."""
+    scale, power, e1, e2 = parameters
+    terms = []
+    for ky, kx in grids:
+        k2 = (1 + e1) * kx**2 + (1 - e1) * ky**2 + 2 * e2 * kx * ky
+        decline = np.exp(-((np.maximum(k2, 1e-12) * np.exp(scale)) ** (np.exp(power) / 2)))
+        terms.append(decline * np.sinc(kx) * np.sinc(ky))
+    return np.stack(terms)
+
+
+def _grids(frequencies):
+    return [
         (ky.cpu().numpy()[:, None].astype(float), kx.cpu().numpy().astype(float)) for ky, kx in frequencies
     ]
 
-    def model(parameters):
-        scale, power, e1, e2 = parameters
-        terms = []
-        for ky, kx in grids:
-            k2 = (1 + e1) * kx**2 + (1 - e1) * ky**2 + 2 * e2 * kx * ky
-            decline = np.exp(-((np.maximum(k2, 1e-12) * np.exp(scale)) ** (np.exp(power) / 2)))
-            terms.append(decline * np.sinc(kx) * np.sinc(ky))
-        return np.stack(terms)
+
+@lru_cache(maxsize=64)
+def _decline(pixels, width):
+    """Parameters of the smooth model fitted to the folded transform of a PSF image, given as bytes."""
+    psf = torch.frombuffer(bytearray(pixels), dtype=torch.float64).reshape(width, width)
+    folded = _folded(psf, _FIT_SIZE).numpy()
+    single = PSFTransform(_FIT_SIZE, ())
+    grids = _grids([single.frequencies(y, x, psf) for y in (False, True) for x in (False, True)])
 
     def misfit(parameters):
-        return (model(parameters).sum(0) - folded.real / total).ravel()
+        return (_model(parameters, grids).sum(0) - folded.real / folded[0, 0].real).ravel()
 
     bounds = ([-3, -1, -0.5, -0.5], [6, 1.5, 0.5, 0.5])
-    fit = least_squares(misfit, [2.0, 0.5, 0.0, 0.0], bounds=bounds, max_nfev=50)
-    terms = model(fit.x)
+    return tuple(least_squares(misfit, [2.0, 0.5, 0.0, 0.0], bounds=bounds, max_nfev=50).x)
+
+
+def _shares(parameters, frequencies):
+    """Share of each alias in a folded transform, shape (aliases, size, size // 2 + 1)."""
+    terms = _model(parameters, _grids(frequencies))
     return terms / np.maximum(terms.sum(0), 1e-12)

@@ -137,7 +137,12 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
         total = None
         for bands, values, source in parts:
             part = (values[few] if len(values) > 1 else values) * source[few]
-            total = part if total is None else total.index_add(1, bands, part)
+            if total is None:
+                total = part
+            elif len(bands) == total.shape[1]:
+                total = total + part
+            else:
+                total = total.index_add(1, bands, part)
         return _inverse(total, size)
 
     # Few at a time, so that what passes between product and transform stays in the processor's cache.

@@ -5,6 +5,7 @@ import torch
 from scipy.special import gammainc, gammaincinv
 
 from jaisp.scene import DE_VAUCOULEURS, EXPONENTIAL
+from jaisp.scene.profiles import tabulated_transforms
 
 
 @pytest.mark.parametrize(("profile", "n", "tolerance"), [(EXPONENTIAL, 1, 3e-4), (DE_VAUCOULEURS, 4, 1.5e-3)])
@@ -31,3 +32,15 @@ def test_derivative_of_the_transform(profile):
     value, derivative = profile.transform(u)
     (expected,) = torch.autograd.grad(value.sum(), u)
     torch.testing.assert_close(derivative, expected)
+
+
+def test_table_equals_the_sums():
+    u = torch.cat([torch.zeros(1), torch.logspace(-8, 3.2, 5000)]).double()
+    found = tabulated_transforms(u)
+    expected = [*EXPONENTIAL.transform(u), *DE_VAUCOULEURS.transform(u)]
+    torch.testing.assert_close(found[0], expected[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[2], expected[2], atol=1e-6, rtol=0)
+    # Slopes as they enter the derivative by the logarithm of the radius.
+    for slope, true in ((found[1], expected[1]), (found[3], expected[3])):
+        torch.testing.assert_close(u * slope, u * true, atol=2e-5, rtol=0)
+    assert tabulated_transforms(torch.tensor([1e9]))[0] == 0
