@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Training: losses, data, and the loop that `jaisp train` runs."""
+"""Training: objectives, data, and the loop that `jaisp train` runs."""
 
 from jaisp.training.config import TrainingConfig, load_config
-from jaisp.training.engine import train
+from jaisp.training.engine import TrainingError, check, train
 
-__all__ = ["TrainingConfig", "load_config", "train"]
+__all__ = ["TrainingConfig", "TrainingError", "check", "load_config", "train"]

@@ -9,8 +9,31 @@ from pathlib import Path
 from jaisp.exceptions import ConfigError, FileError, suggest
 from jaisp.models.config import DETRJEPAConfig, config_from_dict
 from jaisp.simulation import SceneConfig
+from jaisp.training.objectives import objective_class
 
-__all__ = ["DataConfig", "LossConfig", "OptimizerConfig", "TrainingConfig", "load_config"]
+__all__ = ["DataConfig", "LossConfig", "ObjectiveConfig", "OptimizerConfig", "TrainingConfig", "load_config"]
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """
+    What is learned, and from which weights on.
+
+    Parameters
+    ----------
+    kind : str
+        ``"supervised"`` (simulated truth), or another of `jaisp.training.objectives`. It decides which
+        keys the sections ``[model]``, ``[data]`` and ``[loss]`` have.
+    weights : str
+        Weights to start from: ``"bundled"`` or a folder that ``jaisp train`` wrote; empty to start anew.
+        They bring their own model configuration.
+    """
+
+    kind: str = "supervised"
+    weights: str = ""
+
+    def __post_init__(self):
+        objective_class(self.kind)
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,9 @@ class OptimizerConfig:
     Parameters
     ----------
     batch_size : int
-        Tiles a step.
+        Tiles that pass the model at a time, on each device.
+    accumulate : int
+        Batches whose gradients are averaged for one step.
     steps : int
         Optimiser steps.
     jepa_start : float
@@ -106,15 +131,20 @@ class OptimizerConfig:
         Decay of the averaged weights, which are the ones that are saved.
     precision : {"bf16", "float32"}
         Precision of the forward pass.
+    device : {"auto", "cpu", "cuda"}
+        ``"auto"`` takes CUDA where there is one. Under ``torchrun`` each process takes a device of its own.
     threads : int
         CPU threads; 0 leaves torch's choice.
     seed : int
         Seed of initialisation, order and noise.
     log_every, validate_every : int
         Steps between lines of ``metrics.jsonl``, and between validations and checkpoints.
+    tensorboard : bool
+        Write the metrics for TensorBoard too, into the run's folder.
     """
 
     batch_size: int = 8
+    accumulate: int = 1
     steps: int = 6000
     jepa_start: float = 0.5
     learning_rate: float = 6e-4
@@ -122,14 +152,19 @@ class OptimizerConfig:
     clip: float = 1.0
     ema: float = 0.998
     precision: str = "bf16"
+    device: str = "auto"
     threads: int = 0
     seed: int = 0
     log_every: int = 20
     validate_every: int = 500
+    tensorboard: bool = False
 
     def __post_init__(self):
-        if self.batch_size < 1 or self.steps < 1:
-            raise ConfigError(f"batch_size {self.batch_size} and steps {self.steps} must be at least 1")
+        for name in ("batch_size", "accumulate", "steps", "log_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"unknown device {self.device!r}; allowed: auto, cpu, cuda")
         if self.precision not in ("bf16", "float32"):
             raise ConfigError(f"unknown precision {self.precision!r}; allowed: bf16, float32")
         if not 0 <= self.jepa_start <= 1:
@@ -139,47 +174,62 @@ class OptimizerConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     """
-    A training run: model, data, loss and optimiser.
+    A training run: objective, model, data, loss and optimiser.
 
     Parameters
     ----------
-    model : `~jaisp.models.DETRJEPAConfig`
-    data : `DataConfig`
-    loss : `LossConfig`
+    model, data, loss : dataclass
+        Of the types that the objective's class names: `~jaisp.models.DETRJEPAConfig`, `DataConfig` and
+        `LossConfig` for the default one. With ``objective.weights`` the model is theirs.
     optimizer : `OptimizerConfig`
+    objective : `ObjectiveConfig`
     """
 
     model: DETRJEPAConfig = field(default_factory=DETRJEPAConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
     @classmethod
     def from_dict(cls, values):
         """Build from nested mappings; an unknown section or key raises `~jaisp.exceptions.ConfigError`."""
-        sections = {
-            "model": DETRJEPAConfig,
-            "data": DataConfig,
-            "loss": LossConfig,
-            "optimizer": OptimizerConfig,
-        }
-        built = {}
+        allowed = [item.name for item in dataclasses.fields(cls)]
         for name, content in values.items():
-            if name not in sections:
+            if name not in allowed:
                 raise ConfigError(
-                    f"unknown section [{name}]{suggest(name, sections)}; allowed: {', '.join(sections)}"
+                    f"unknown section [{name}]{suggest(name, allowed)}; allowed: {', '.join(allowed)}"
                 )
             if not isinstance(content, dict):
                 raise ConfigError(f"[{name}] must be a section with keys, not {content!r}")
-            content = dict(content)
-            if name == "data" and "scenes" in content:
-                content["scenes"] = SceneConfig.from_dict(content["scenes"])
-            built[name] = config_from_dict(sections[name], content)
-        return cls(**built)
+        objective = config_from_dict(ObjectiveConfig, values.get("objective", {}))
+        if objective.weights and values.get("model"):
+            raise ConfigError(
+                f"[model] contradicts weights = {objective.weights!r} of [objective], which bring their own "
+                "sizes; leave one of them out"
+            )
+        kind = objective_class(objective.kind)
+        sections = {
+            "model": kind.model_class.config_class,
+            "data": kind.data_class,
+            "loss": kind.loss_class,
+            "optimizer": OptimizerConfig,
+        }
+        built = {name: _section(section, values.get(name, {})) for name, section in sections.items()}
+        return cls(objective=objective, **built)
 
     def to_dict(self):
         """Return nested plain dictionaries."""
         return dataclasses.asdict(self)
+
+
+def _section(section, content):
+    """Build one section; a field whose default is a dataclass is a section of its own."""
+    content = dict(content)
+    for item in dataclasses.fields(section):
+        if item.name in content and dataclasses.is_dataclass(item.default_factory):
+            content[item.name] = _section(item.default_factory, content[item.name])
+    return config_from_dict(section, content)
 
 
 def load_config(path):

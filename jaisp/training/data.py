@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from jaisp.exceptions import FileError
 from jaisp.models.detrjepa import flux_units
 from jaisp.models.inputs import band_dropout, network_inputs
 from jaisp.simulation import NoiseBank, SceneBank, draw_tile, make_scenes
 from jaisp.surveys import EUCLID, RUBIN
+from jaisp.training._run_files import require_space
 
 __all__ = ["TileBatches", "batch_loader", "load_scenes"]
 
@@ -28,7 +30,7 @@ def load_scenes(config, folder, *, seed, n, progress=None):
     folder : path-like
     seed, n : int
     progress : callable, optional
-        Called with the number of scenes drawn.
+        Called with the number of scenes drawn and to draw.
 
     Returns
     -------
@@ -40,8 +42,14 @@ def load_scenes(config, folder, *, seed, n, progress=None):
         if bank.config == config.scenes and len(bank) == n:
             return bank
     logger.info("drawing %d scenes into %s", n, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Two bytes a pixel: six bands of Rubin on half the size, four of Euclid.
+    require_space(folder.parent, int(1.02 * n * 11 * config.scenes.size**2), f"{n} scenes")
     bank = make_scenes(n, config.scenes, seed=seed, workers=max(config.workers, 1), progress=progress)
-    bank.save(folder)
+    try:
+        bank.save(folder)
+    except OSError as error:
+        raise FileError(f"cannot write scenes into {str(folder)!r}: {error.strerror or error}") from None
     return SceneBank.load(folder)
 
 

@@ -1,24 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""The training loop: resumable to the last bit, with guards against collapse."""
+"""The training loop: any objective, any number of devices, resumable to the last digit, guarded."""
 
-import contextlib
-import dataclasses
+import copy
 import json
 import logging
 import math
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from jaisp.exceptions import ConfigError, FileError, JaispError
-from jaisp.models import DETRJEPA
+from jaisp.exceptions import ConfigError, JaispError
+from jaisp.training._launch import launch, total_over_processes
+from jaisp.training._run_files import RunFiles
 from jaisp.training.config import TrainingConfig, load_config
-from jaisp.training.data import TileBatches, batch_loader, load_scenes
-from jaisp.training.losses import heat_loss, jepa_loss, set_loss, view_snr
-from jaisp.training.validation import validate
+from jaisp.training.objectives import objective_class
 
-__all__ = ["TrainingError", "train"]
+__all__ = ["TrainingError", "check", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,53 +33,130 @@ def _learning_rate(step, config):
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
+def _optimizer(model, config):
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+
+
+class _Step(torch.nn.Module):
+    """
+    The objective as one module.
+
+    Its forward pass is all that a step computes, so that gradients are averaged over the processes
+    whichever methods of the model the objective calls.
+    """
+
+    def __init__(self, objective):
+        super().__init__()
+        self.model = objective.model
+        self.objective = objective
+
+    def forward(self, batch, step):
+        """Loss, and plain numbers of the terms and gauges."""
+        total, terms, gauges = self.objective.losses(batch, step)
+        numbers = {"loss": total, **terms, **gauges}
+        return total, {name: float(torch.as_tensor(value).detach()) for name, value in numbers.items()}
+
+
+def _plain(values):
+    """Return what JSON makes of nested values: tuples become lists."""
+    return json.loads(json.dumps(values))
+
+
 class _Run:
     """State of a run: model, averaged model, optimiser, step."""
 
-    def __init__(self, config):
+    def __init__(self, config, fabric, folder, *, check, progress):
+        self.config, self.fabric = config, fabric
         torch.manual_seed(config.optimizer.seed)
-        self.config = config
-        self.model = DETRJEPA(config.model).to(memory_format=torch.channels_last)
-        self.average = DETRJEPA(config.model)
-        self.average.load_state_dict(self.model.state_dict())
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        vectors = [p for p in self.model.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.optimizer.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=config.optimizer.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        with fabric.rank_zero_first():  # what one process puts into the cache the others find there
+            self.objective = objective_class(config.objective.kind)(
+                config,
+                folder,
+                rank=fabric.global_rank,
+                world_size=fabric.world_size,
+                check=check,
+                progress=progress if fabric.is_global_zero else None,
+            )
+        self.model = self.objective.model
+        self.optimizer = _optimizer(self.model, config.optimizer)
+        self.module, self.optimizer = fabric.setup(_Step(self.objective), self.optimizer)
+        self.average = copy.deepcopy(self.model).eval()
         self.step = 0
+        self.model.train()
 
-    def save(self, path):
-        """Write a checkpoint atomically."""
-        state = {
+    def state(self):
+        """Everything that a resumed run needs."""
+        return {
             "step": self.step,
-            "config": self.config.to_dict(),
+            "config": {**self.config.to_dict(), "model": self.model.config.to_dict()},
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
         }
-        partial = path.with_suffix(".part")
-        torch.save(state, partial)
-        partial.replace(path)
 
-    def load(self, path):
-        """Continue from a checkpoint; its model must be the configured one."""
-        state = torch.load(path, weights_only=True)
-        if state["config"]["model"] != dataclasses.asdict(self.config.model):
+    def load(self, state, path):
+        """Go on from a state, whose model must be the configured one."""
+        given, mine = _plain(state["config"]["model"]), _plain(self.model.config.to_dict())
+        names = sorted(name for name in {*given, *mine} if given.get(name) != mine.get(name))
+        problem = "; ".join(f"{name} {given.get(name)!r} there, {mine.get(name)!r} here" for name in names)
+        if not names:
+            try:
+                self.model.load_state_dict(state["model"])
+                self.average.load_state_dict(state["average"])
+            except RuntimeError as error:
+                problem = " ".join(str(error).split())[:200]
+        if problem:
             raise ConfigError(
-                f"checkpoint {str(path)!r} holds a model of another configuration; start a new run"
+                f"checkpoint {str(path)!r} holds a model of another configuration ({problem}); "
+                "start a new run"
             )
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
         self.step = state["step"]
+
+    def take_step(self, batches):
+        """One optimiser step over ``accumulate`` batches: numbers summed over them, and seconds waited."""
+        fabric, optimizer, sums, waited = self.fabric, self.config.optimizer, {}, 0.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = _learning_rate(self.step, optimizer)
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in range(optimizer.accumulate):
+            start = time.monotonic()
+            batch = fabric.to_device(next(batches))
+            waited += time.monotonic() - start
+            # What the losses draw depends on the batch alone, wherever it is computed.
+            number = (
+                self.step * optimizer.accumulate + part
+            ) * self.fabric.world_size + self.fabric.global_rank
+            torch.manual_seed(optimizer.seed + 1000003 * (number + 1))
+            last = part == optimizer.accumulate - 1
+            with fabric.no_backward_sync(self.module, enabled=not last):
+                total, numbers = self.module(batch, self.step)
+                if not math.isfinite(numbers["loss"]):
+                    bad = {name: value for name, value in numbers.items() if not math.isfinite(value)}
+                    raise TrainingError(
+                        f"the loss is not finite at step {self.step}: {bad}; look for bad pixels in the "
+                        "data, or lower [optimizer] learning_rate"
+                    )
+                fabric.backward(total / optimizer.accumulate)
+            for name, value in numbers.items():
+                add, n = sums.get(name, (0.0, 0))
+                sums[name] = (add + value, n + 1)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), optimizer.clip)
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"the gradient is not finite at step {self.step}, the loss is {numbers['loss']:.3g}; "
+                "lower [optimizer] learning_rate, or use precision = 'float32'"
+            )
+        self.optimizer.step()
+        self.step += 1
+        self.update_average()
+        return sums, waited
 
     def update_average(self):
         """Exponential moving average, shorter at the beginning."""
@@ -93,63 +169,42 @@ class _Run:
                 value.copy_(new)
 
 
-def _losses(model, inputs, truth, config, *, with_jepa, progress):
-    """All terms of the objective for one batch, and gauges."""
-    loss_config = config.loss
-    precision = (
-        torch.autocast("cpu", torch.bfloat16)
-        if config.optimizer.precision == "bf16"
-        else contextlib.nullcontext()
-    )
-    views = ("joint", "rubin", "euclid") if with_jepa else ("joint",)
-    terms, outputs, gauges = {}, {}, {}
-    for view in views:
-        with precision:
-            features = model.encode(inputs, view)
-            layers = model.decode(features)
-        snr = view_snr(truth, view)
-        losses, _ = set_loss(layers, truth, snr, loss_config)
-        losses["heat"] = heat_loss(features["heat"], truth, snr, loss_config)
-        share = 0.5 if view == "joint" and with_jepa else (0.25 if with_jepa else 1.0)
-        for name, value in losses.items():
-            terms[name] = terms.get(name, 0.0) + share * value
-        outputs[view] = layers[-1]
-    if with_jepa:
-        model.heads.normalize(list(outputs.values()))
-        ramp = min(1.0, 2 * progress)
-        losses, gauges = jepa_loss(model, outputs, similarity_weight=3.0 * ramp)
-        terms.update(losses)
-    joint = outputs["joint"]
-    active = (joint["activity_logit"] > 0) & joint["valid"]
-    gauges["n_objects"] = active.sum().item() / len(active)
-    total = sum(getattr(loss_config, name) * value for name, value in terms.items())
-    return total, {name: float(value.detach()) for name, value in terms.items()}, gauges
+class _Meter:
+    """Means of what was logged since the last line, and the speed."""
+
+    def __init__(self, tiles_a_step):
+        self.tiles_a_step = tiles_a_step
+        self.clear()
+
+    def clear(self):
+        self.sums, self.steps, self.waited, self.start = {}, 0, 0.0, time.monotonic()
+
+    def add(self, sums, waited):
+        for name, (value, n) in sums.items():
+            old, m = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (old + value, m + n)
+        self.steps += 1
+        self.waited += waited
+
+    def line(self, fabric):
+        sums = total_over_processes(fabric, self.sums)
+        metrics = {f"train/{name}": value / n for name, (value, n) in sums.items()}
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        tiles = self.steps * self.tiles_a_step
+        metrics["train/tiles_per_second"] = tiles / seconds
+        metrics["train/model_tiles_per_second"] = tiles / max(seconds - self.waited, 1e-9)
+        # The share of the time in which the model waited for the loader: near 0 when the loader keeps up.
+        metrics["train/waiting"] = self.waited / seconds
+        return metrics
 
 
-def _prepare(config, output, resume):
-    """Make the run's folder; refuse to overwrite another run."""
-    output = Path(output)
-    checkpoint = output / "checkpoint.pt"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / ".writable").touch()
-        (output / ".writable").unlink()
-    except OSError as error:
-        raise FileError(f"cannot write into {str(output)!r}: {error.strerror}") from None
-    if checkpoint.exists() and not resume:
-        raise FileError(
-            f"{str(output)!r} already holds a run; use --resume to continue it, or another folder"
-        )
-    if resume and not checkpoint.exists():
-        raise FileError(f"{str(output)!r} has no checkpoint.pt to resume from")
-    return output, checkpoint
-
-
-def train(config, output, *, resume=False, check=False, progress=None):
+def train(config, output, *, resume=False, progress=None, data_progress=None):
     """
-    Train `~jaisp.models.DETRJEPA` on simulated scenes.
+    Train a model as a configuration says.
 
-    Writes ``metrics.jsonl``, ``checkpoint.pt`` and ``weights/`` (the averaged model) into ``output``.
+    Writes ``metrics.jsonl``, ``curves.png`` (where matplotlib is installed), ``checkpoint.pt`` and
+    ``weights/`` (the averaged model) into ``output``. Started by ``torchrun``, each process trains on a
+    device of its own and the first one writes.
 
     Parameters
     ----------
@@ -158,11 +213,11 @@ def train(config, output, *, resume=False, check=False, progress=None):
     output : path-like
         Folder of the run.
     resume : bool
-        Continue from the folder's checkpoint.
-    check : bool
-        Validate configuration and data and run one step; write no weights.
+        Continue from the folder's checkpoint, to the same numbers as without an interruption.
     progress : callable, optional
-        Called as ``progress(step, steps, metrics)``.
+        Called as ``progress(step, steps, metrics)`` after each step, with the metrics last logged.
+    data_progress : callable, optional
+        Called as ``data_progress(done, total)`` while training data are made.
 
     Returns
     -------
@@ -172,92 +227,104 @@ def train(config, output, *, resume=False, check=False, progress=None):
     Raises
     ------
     TrainingError
-        The loss is not finite, or the embeddings collapsed; the text says which gauge failed.
+        The loss is not finite, or a gauge fell below its guard; the text says which.
     """
     if not isinstance(config, TrainingConfig):
         config = load_config(config)
-    output, checkpoint = _prepare(config, output, resume)
-    if config.optimizer.threads:
-        torch.set_num_threads(config.optimizer.threads)
-    run = _Run(config)
+    with torch.random.fork_rng(devices=[]):
+        _train(config, output, resume=resume, progress=progress, data_progress=data_progress)
+    return Path(output) / "weights"
+
+
+def check(config, *, data_progress=None):
+    """
+    Validate a configuration and its data, and run one step, without writing anything.
+
+    Parameters
+    ----------
+    config : `TrainingConfig` or path-like
+    data_progress : callable, optional
+        Called as ``data_progress(done, total)`` while training data are made.
+
+    Returns
+    -------
+    dict
+        Metrics of the step. As no data are prepared ahead, ``train/loader_tiles_per_second`` is what one
+        process of the loader gives, to be compared with ``train/model_tiles_per_second``.
+    """
+    if not isinstance(config, TrainingConfig):
+        config = load_config(config)
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        return _train(config, folder, one_step=True, data_progress=data_progress)
+
+
+def _train(config, output, *, resume=False, one_step=False, progress=None, data_progress=None):
+    """Run the loop; return the last metrics of training."""
+    optimizer = config.optimizer
+    if optimizer.threads:
+        torch.set_num_threads(optimizer.threads)
+    fabric = launch(optimizer)
+    files = RunFiles(output, resume=resume)
+    run = _Run(config, fabric, files.folder, check=one_step, progress=data_progress)
     if resume:
-        run.load(checkpoint)
-    data, optimizer = config.data, config.optimizer
-    cache = Path(data.cache or output)
-    n_train, n_validation = (optimizer.batch_size, 2) if check else (data.n_scenes, data.n_validation)
-    bank = load_scenes(data, cache, seed=data.seed, n=n_train)
-    validation_bank = load_scenes(data, cache, seed=data.seed + 1, n=n_validation)
-    jepa_step = int(optimizer.jepa_start * optimizer.steps)
-    dataset = TileBatches(
-        bank,
-        batch_size=optimizer.batch_size,
-        seed=optimizer.seed,
-        band_dropout=config.loss.band_dropout,
-        survey_dropout=config.loss.survey_dropout,
-        survey_dropout_end=jepa_step,
-    )
-    last = run.step + 1 if check else optimizer.steps
-    loader = batch_loader(dataset, range(run.step, last), workers=0 if check else data.workers)
-    run.model.train()
-    _trim_log(output / "metrics.jsonl", run.step)
-    sums, count, start = {}, 0, time.monotonic()
-    with (output / "metrics.jsonl").open("a") as log:
-        for inputs, truth in loader:
-            for group in run.optimizer.param_groups:
-                group["lr"] = _learning_rate(run.step, optimizer)
-            with_jepa = check or (run.step >= jepa_step and config.loss.jepa > 0)
-            done = (run.step - jepa_step) / max(1, optimizer.steps - jepa_step)
-            total, terms, gauges = _losses(
-                run.model, inputs, truth, config, with_jepa=with_jepa, progress=max(done, 0.0)
+        run.load(files.load_checkpoint(), files.checkpoint)
+    elif fabric.is_global_zero:
+        files.check_space(run.state())
+    last = run.step + 1 if one_step else optimizer.steps
+    if run.step >= last:
+        return {}
+    batches = iter(run.objective.batches(run.step, last))
+    meter = _Meter(optimizer.batch_size * optimizer.accumulate * fabric.world_size)
+    metrics = {}
+    if fabric.is_global_zero:
+        files.open_log(run.step, tensorboard=optimizer.tensorboard)
+    try:
+        while run.step < last:
+            meter.add(*run.take_step(batches))
+            saving = not one_step and (run.step % optimizer.validate_every == 0 or run.step == last)
+            # A line before each checkpoint, so that a resumed run averages over the same steps.
+            if saving or run.step % optimizer.log_every == 0 or run.step == last:
+                metrics = meter.line(fabric)
+                _log(files, fabric, run, metrics)
+                meter.clear()
+            if saving:
+                _validate_and_save(files, fabric, run)
+                meter.start = time.monotonic()
+            if progress is not None:
+                progress(run.step, optimizer.steps, metrics)
+    finally:
+        files.close_log()
+    if one_step:
+        tiles, waiting = metrics["train/tiles_per_second"], metrics["train/waiting"]
+        metrics["train/loader_tiles_per_second"] = tiles / max(waiting, 1e-9)
+    return metrics
+
+
+def _validate_and_save(files, fabric, run):
+    """Metrics of the averaged model, then checkpoint, weights and curves; the other processes wait."""
+    if fabric.is_global_zero:
+        metrics = run.objective.validate(run.average)
+        _log(files, fabric, run, metrics)
+        files.save_checkpoint(run.state())
+        notes = {
+            "objective": run.config.objective.kind,
+            "start": run.model.weights_info if run.config.objective.weights else None,
+            "step": run.step,
+            "validation": metrics,
+        }
+        run.average.save_pretrained(files.weights, notes=notes)
+        files.draw_curves()
+    fabric.barrier()
+
+
+def _log(files, fabric, run, metrics):
+    """Write a line, and stop a run that has lost what it should keep."""
+    if fabric.is_global_zero:
+        files.log({"step": run.step, **metrics})
+    for name, lowest in run.objective.guards.items():
+        value = metrics.get(name if name.startswith("val/") else f"train/{name}")
+        if value is not None and not value >= lowest:
+            raise TrainingError(
+                f"the run collapsed at step {run.step}: {name} is {value:.3f}, its guard {lowest:g}; "
+                f"raise [loss] regularizer, or lower [optimizer] learning_rate"
             )
-            if not torch.isfinite(total):
-                raise TrainingError(f"the loss is not finite at step {run.step}: {terms}")
-            run.optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            torch.nn.utils.clip_grad_norm_(run.model.parameters(), optimizer.clip)
-            run.optimizer.step()
-            run.step += 1
-            run.update_average()
-            for name, value in {"loss": total.item(), **terms, **gauges}.items():
-                total_value, n = sums.get(name, (0.0, 0))
-                sums[name] = (total_value + value, n + 1)
-            count += 1
-            if run.step % optimizer.log_every == 0 or run.step == last:
-                metrics = {f"train/{name}": value / n for name, (value, n) in sums.items()}
-                speed = count * optimizer.batch_size / (time.monotonic() - start)
-                metrics = {"step": run.step, **metrics, "train/tiles_per_second": speed}
-                log.write(json.dumps(metrics) + "\n")
-                log.flush()
-                _guard(metrics)
-                if progress is not None:
-                    progress(run.step, optimizer.steps, metrics)
-                sums, count, start = {}, 0, time.monotonic()
-            if not check and (run.step % optimizer.validate_every == 0 or run.step == last):
-                metrics = validate(run.average, validation_bank, batch_size=optimizer.batch_size)
-                log.write(json.dumps({"step": run.step, **metrics}) + "\n")
-                log.flush()
-                run.save(checkpoint)
-                run.average.save_pretrained(
-                    output / "weights", notes={"step": run.step, "validation": metrics}
-                )
-                start = time.monotonic()
-    return output / "weights"
-
-
-def _trim_log(path, step):
-    """Drop what a killed run logged after its last checkpoint: those steps are taken again."""
-    if path.exists():
-        lines = [
-            line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step
-        ]
-        path.write_text("".join(lines))
-
-
-def _guard(metrics):
-    """Stop a run whose embeddings have collapsed."""
-    spread = metrics.get("train/embedding_std")
-    if spread is not None and spread < 0.05:
-        raise TrainingError(
-            f"the embeddings collapsed at step {metrics['step']}: embedding_std is {spread:.3f}, "
-            "its guard 0.05; raise [loss] regularizer"
-        )

@@ -112,7 +112,7 @@ def validate(model, bank, *, batch_size=8):
         ``val/f1`` and ``val/completeness`` (at purity 0.95) of each view; similarity of true and of
         shuffled pairs, retrieval among S/N > 10 objects of the tile, effective rank.
     """
-    training = model.training
+    training, device = model.training, next(model.parameters()).device
     model.eval()
     batches = TileBatches(bank, batch_size=batch_size, seed=987)
     matches = {view: [] for view in ("joint", "rubin", "euclid")}
@@ -120,9 +120,11 @@ def validate(model, bank, *, batch_size=8):
     errors = []
     for step in range(max(1, len(bank) // batch_size)):
         inputs, truth = batches[step]
+        inputs = {name: values.to(device) for name, values in inputs.items()}
         for view in matches:
             output = model.decode(model.encode(inputs, view))[-1]
             model.heads.normalize([output])
+            output = {name: values.cpu() for name, values in output.items()}
             matched = _match(output, truth, view)
             matches[view].extend(matched)
             embeddings[view].extend(functional.normalize(output["projection"], dim=-1).numpy())

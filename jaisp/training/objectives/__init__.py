@@ -1,0 +1,103 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""
+What can be trained: one class for each kind of objective, which the engine drives without knowing it.
+
+A class names the configurations of its sections (``model_class``, whose ``config_class`` is ``[model]``,
+``data_class`` and ``loss_class``) and has the interface of `Objective`.
+"""
+
+from importlib import import_module
+from typing import Protocol
+
+from jaisp.exceptions import ConfigError, suggest
+
+__all__ = ["Objective", "batch_numbers", "objective_class", "start_model"]
+
+_CLASSES = {
+    "supervised": "jaisp.training.objectives.supervised:Supervised",
+}
+
+
+class Objective(Protocol):
+    """
+    What the engine asks of an objective.
+
+    It is made as ``Kind(config, folder, rank=, world_size=, check=, progress=)``: ``folder`` is the run's and
+    may keep data; ``rank`` of ``world_size`` processes; ``check`` asks for as little data as one step needs;
+    ``progress(done, total)`` is told how the data are made. Mistakes in the data are found there, before
+    hours are spent.
+
+    Attributes
+    ----------
+    model : `torch.nn.Module`
+        With ``config`` and ``save_pretrained(path, notes=)``. The engine may move it to another device.
+    guards : dict
+        Lowest value that a gauge may have, by its name. Names without ``val/`` are those of `losses`.
+    """
+
+    model_class: type
+    data_class: type
+    loss_class: type
+
+    def batches(self, first_step, last_step):
+        """
+        Batches of the steps from ``first_step`` to before ``last_step``, ``accumulate`` for each.
+
+        Nested dicts, tuples and lists of CPU tensors. The numbers of `batch_numbers` and the seed decide all
+        that is random in them, so that a resumed run sees the same.
+        """
+
+    def losses(self, batch, step):
+        """
+        Return the loss, its weightless terms, and gauges: ``(total, terms, gauges)``.
+
+        ``total`` is a scalar tensor; the others map names to numbers or scalar tensors. Gauges are logged
+        beside the terms: ``n_objects``, ``n_queries``, ``similarity`` where there are such.
+        """
+
+    def validate(self, model):
+        """Return metrics (``val/...``) of the averaged model, which is on the device of `model`."""
+
+
+def objective_class(kind):
+    """Return the class of a kind of objective; an unknown one raises `~jaisp.exceptions.ConfigError`."""
+    if kind not in _CLASSES:
+        raise ConfigError(
+            f"unknown objective {kind!r}{suggest(kind, _CLASSES)}; allowed: {', '.join(_CLASSES)}"
+        )
+    module, name = _CLASSES[kind].split(":")
+    return getattr(import_module(module), name)
+
+
+def start_model(config, model_class):
+    """Make the model that a run starts with: a new one, or the weights of ``[objective] weights``."""
+    weights = config.objective.weights
+    if not weights:
+        return model_class(config.model)
+    model = model_class.from_pretrained(None if weights == "bundled" else weights)
+    # Probabilities that were calibrated for these weights are not those of what they will become.
+    if getattr(model.config, "calibration", None):
+        model.config = type(model.config).from_dict({**model.config.to_dict(), "calibration": {}})
+    return model.train()
+
+
+def batch_numbers(optimizer, first_step, last_step, *, rank, world_size):
+    """
+    Numbers of the batches that one process takes in some steps.
+
+    Counted over all steps, accumulated batches and processes: two processes with one batch each take in a
+    step what one process with ``accumulate = 2`` takes.
+
+    Parameters
+    ----------
+    optimizer : `~jaisp.training.config.OptimizerConfig`
+    first_step, last_step : int
+        Half open.
+    rank, world_size : int
+
+    Returns
+    -------
+    list of int
+    """
+    each = optimizer.accumulate * world_size
+    return [number for number in range(first_step * each, last_step * each) if number % world_size == rank]

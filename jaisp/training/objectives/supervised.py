@@ -1,0 +1,102 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Detection and properties from simulated truth, and prediction between the surveys without it."""
+
+from pathlib import Path
+
+import torch
+
+from jaisp.models import DETRJEPA
+from jaisp.training.config import DataConfig, LossConfig
+from jaisp.training.data import TileBatches, batch_loader, load_scenes
+from jaisp.training.losses import heat_loss, jepa_loss, set_loss, view_snr
+from jaisp.training.objectives import batch_numbers, start_model
+from jaisp.training.validation import validate
+
+__all__ = ["Supervised", "autocast", "slot_gauges"]
+
+
+def autocast(precision, device):
+    """Context in which the network runs in the precision that ``[optimizer]`` names; losses stay outside."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def slot_gauges(output):
+    """Mean number of active slots, and of queries that had a proposal, of a tile."""
+    n_tiles = len(output["valid"])
+    active = (output["activity_logit"] > 0) & output["valid"]
+    return {"n_objects": active.sum().item() / n_tiles, "n_queries": output["valid"].sum().item() / n_tiles}
+
+
+class Supervised:
+    """
+    Set loss from simulated truth; from ``jepa_start`` on also JEPA between the slots of the two surveys.
+
+    See `~jaisp.training.objectives.Objective` for the interface.
+    """
+
+    model_class, data_class, loss_class = DETRJEPA, DataConfig, LossConfig
+    guards = {"embedding_std": 0.05}  # noqa: RUF012
+
+    def __init__(self, config, folder, *, rank=0, world_size=1, check=False, progress=None):
+        self.config, self.check = config, check
+        self.rank, self.world_size = rank, world_size
+        self.model = start_model(config, DETRJEPA).to(memory_format=torch.channels_last)
+        self.jepa_step = int(config.optimizer.jepa_start * config.optimizer.steps)
+        self.banks = self.load_data(Path(config.data.cache or folder), progress)
+
+    def load_data(self, folder, progress):
+        """Scenes to train and to validate on."""
+        data = self.config.data
+        n_train = self.config.optimizer.batch_size if self.check else data.n_scenes
+        n_validation = 2 if self.check else data.n_validation
+        return [
+            load_scenes(data, folder, seed=data.seed + k, n=n, progress=progress)
+            for k, n in enumerate((n_train, n_validation))
+        ]
+
+    def batches(self, first_step, last_step):
+        """Batches of some steps, prepared ahead by worker processes."""
+        config, optimizer = self.config, self.config.optimizer
+        dataset = TileBatches(
+            self.banks[0],
+            batch_size=optimizer.batch_size,
+            seed=optimizer.seed,
+            band_dropout=config.loss.band_dropout,
+            survey_dropout=config.loss.survey_dropout,
+            survey_dropout_end=self.jepa_step * optimizer.accumulate * self.world_size,
+        )
+        numbers = batch_numbers(optimizer, first_step, last_step, rank=self.rank, world_size=self.world_size)
+        return batch_loader(dataset, numbers, workers=0 if self.check else config.data.workers)
+
+    def losses(self, batch, step):
+        """All terms of the objective for one batch, and gauges."""
+        inputs, truth = batch
+        loss_config, optimizer = self.config.loss, self.config.optimizer
+        with_jepa = self.check or (step >= self.jepa_step and loss_config.jepa > 0)
+        terms, outputs = {}, {}
+        for view in ("joint", "rubin", "euclid") if with_jepa else ("joint",):
+            with autocast(optimizer.precision, inputs["rubin"].device):
+                features = self.model.encode(inputs, view)
+                layers = self.model.decode(features)
+            snr = view_snr(truth, view)
+            losses, _ = set_loss(layers, truth, snr, loss_config)
+            losses["heat"] = heat_loss(features["heat"], truth, snr, loss_config)
+            share = 0.5 if view == "joint" and with_jepa else (0.25 if with_jepa else 1.0)
+            for name, value in losses.items():
+                terms[name] = terms.get(name, 0.0) + share * value
+            outputs[view] = layers[-1]
+        gauges = slot_gauges(outputs["joint"])
+        if with_jepa:
+            self.model.heads.normalize(list(outputs.values()))
+            done = (step - self.jepa_step) / max(1, optimizer.steps - self.jepa_step)
+            losses, more = jepa_loss(
+                self.model, outputs, similarity_weight=3.0 * min(1.0, max(0.0, 2 * done))
+            )
+            terms.update(losses)
+            gauges.update(more)
+        total = sum(getattr(loss_config, name) * value for name, value in terms.items())
+        return total, terms, gauges
+
+    def validate(self, model):
+        """Detection F1 and what the embeddings know, on scenes not trained on."""
+        return validate(model, self.banks[1], batch_size=self.config.optimizer.batch_size)
