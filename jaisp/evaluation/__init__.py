@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Catalogues against truth: completeness and purity, calibration, residuals, and the classical peers."""
+"""Catalogues and embeddings against truth and against their nulls, and the classical peers."""
 
 from jaisp.evaluation.calibration import (
     Calibration,
@@ -8,10 +8,30 @@ from jaisp.evaluation.calibration import (
     cross_match_calibration,
 )
 from jaisp.evaluation.detection import DetectionScore, ab_magnitude, score
+from jaisp.evaluation.embedding import (
+    Objects,
+    Pairs,
+    Retrieval,
+    effective_rank,
+    match_by_similarity,
+    match_on_sky,
+    retrieval,
+    right_partner,
+    slot_spread,
+    true_pairs,
+)
 from jaisp.evaluation.matched_filter import MatchedFilter
 from jaisp.evaluation.matching import FieldMatch, match_field, match_one_to_one
 from jaisp.evaluation.measurement import Residuals, flux_residuals, position_residuals
 from jaisp.evaluation.peers import SEPEuclid, SEPJoined, SEPRubin, SEPStack, sep_peers
+from jaisp.evaluation.probes import (
+    bootstrap_groups,
+    explained_variance,
+    flux_features,
+    probe,
+    quadratic_features,
+    ranking_quality,
+)
 from jaisp.evaluation.report import Comparison, compare, markdown_table, plot_curves
 from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, tune
 
@@ -22,7 +42,10 @@ __all__ = [
     "Field",
     "FieldMatch",
     "MatchedFilter",
+    "Objects",
+    "Pairs",
     "Residuals",
+    "Retrieval",
     "SEPEuclid",
     "SEPJoined",
     "SEPRubin",
@@ -30,18 +53,31 @@ __all__ = [
     "Tuning",
     "ab_magnitude",
     "activity_calibration",
+    "bootstrap_groups",
     "calibration",
     "compare",
     "cross_match_calibration",
+    "effective_rank",
     "evaluate",
+    "explained_variance",
+    "flux_features",
     "flux_residuals",
     "markdown_table",
+    "match_by_similarity",
     "match_catalog",
     "match_field",
+    "match_on_sky",
     "match_one_to_one",
     "plot_curves",
     "position_residuals",
+    "probe",
+    "quadratic_features",
+    "ranking_quality",
+    "retrieval",
+    "right_partner",
     "score",
     "sep_peers",
+    "slot_spread",
+    "true_pairs",
     "tune",
 ]
