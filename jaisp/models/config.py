@@ -142,7 +142,7 @@ class ObjectJEPAConfig(_Config):
     embedding_dim: int = 64
     match_radius: float = 0.5
     nms_size: int = 5
-    proposal_threshold: float = 0.1
+    proposal_threshold: float = 0.05
     calibration: dict = field(default_factory=dict)
 
     def __post_init__(self):

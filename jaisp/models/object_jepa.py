@@ -48,9 +48,8 @@ class CutoutEncoder(nn.Module):
         self.config = config
         c0, c1, c2 = config.cutout_channels
         dim = config.dim
-        self.rubin_stem = nn.Conv2d(3 * len(RUBIN.bands), c0, 3, padding=1)
-        self.euclid_stem = nn.Conv2d(4 * 3 * len(EUCLID.bands), c0, 3, padding=1)
         self.net = nn.Sequential(
+            nn.Conv2d(3 * len(RUBIN.bands) + 4 * 3 * len(EUCLID.bands), c0, 3, padding=1),
             ConvBlock(c0),
             ChannelNorm(c0),
             nn.Conv2d(c0, c1, 2, stride=2),
@@ -88,10 +87,7 @@ class CutoutEncoder(nn.Module):
         tile, query = valid.nonzero(as_tuple=True)  # cut-outs of empty queries would be most of the work
         column, row = (peak[tile, query] / 2).long().unbind(-1)  # of the Rubin pixel
         corner = torch.stack([tile, row - CUTOUT // 4, column - CUTOUT // 4])
-        rubin = cut_out(features["rubin"], corner, CUTOUT // 2)
-        corner = torch.stack([tile, 2 * corner[1], 2 * corner[2]])
-        euclid = functional.pixel_unshuffle(cut_out(features["euclid"], corner, CUTOUT), 2)
-        maps = self.net(self.rubin_stem(rubin) + self.euclid_stem(euclid))
+        maps = self.net(cut_out(features["images"], corner, CUTOUT // 2))
         known = torch.cat([features["condition"][tile], score[tile, query, None]], dim=-1)
         vectors = self.norm(self.slot(torch.cat([maps, known.to(maps.dtype)], dim=-1)))
         place = self.place(vectors).float()
@@ -149,10 +145,10 @@ class ObjectJEPA(SlotModel):
         self.heads = SlotHeads(self.config)
 
     def features(self, inputs):
-        """Heat map (B, 2H, 2W) of the images, and the images and conditions for the cut-outs."""
+        """Heat map (B, 2H, 2W), and what the cut-outs need: images (B, 66, H, W) at 0.2" and conditions."""
+        euclid = functional.pixel_unshuffle(inputs["euclid"], 2)
         return {
             "heat": self.backbone(inputs)["heat"],
-            "rubin": inputs["rubin"],
-            "euclid": inputs["euclid"],
+            "images": torch.cat([inputs["rubin"], euclid], dim=1),
             "condition": torch.cat([inputs["rubin_condition"], inputs["euclid_condition"]], dim=1),
         }

@@ -14,6 +14,8 @@ from jaisp.exceptions import ConfigError, suggest
 __all__ = ["Objective", "batch_numbers", "objective_class", "start_model"]
 
 _CLASSES = {
+    "objects": "jaisp.training.objectives.objects:Contrast",
+    "patch": "jaisp.training.objectives.patch:Patches",
     "supervised": "jaisp.training.objectives.supervised:Supervised",
 }
 

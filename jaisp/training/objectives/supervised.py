@@ -40,7 +40,7 @@ class Supervised:
     def __init__(self, config, folder, *, rank=0, world_size=1, check=False, progress=None):
         self.config, self.check = config, check
         self.rank, self.world_size = rank, world_size
-        self.model = start_model(config, DETRJEPA).to(memory_format=torch.channels_last)
+        self.model = start_model(config, self.model_class).to(memory_format=torch.channels_last)
         self.jepa_step = int(config.optimizer.jepa_start * config.optimizer.steps)
         self.banks = self.load_data(Path(config.data.cache or folder), progress)
 
@@ -88,14 +88,16 @@ class Supervised:
         gauges = slot_gauges(outputs["joint"])
         if with_jepa:
             self.model.heads.normalize(list(outputs.values()))
-            done = (step - self.jepa_step) / max(1, optimizer.steps - self.jepa_step)
-            losses, more = jepa_loss(
-                self.model, outputs, similarity_weight=3.0 * min(1.0, max(0.0, 2 * done))
-            )
+            losses, more = self.between_surveys(outputs, step)
             terms.update(losses)
             gauges.update(more)
         total = sum(getattr(loss_config, name) * value for name, value in terms.items())
         return total, terms, gauges
+
+    def between_surveys(self, outputs, step):
+        """Terms ``jepa`` and ``regularizer`` from the outputs of the three views, and gauges."""
+        done = (step - self.jepa_step) / max(1, self.config.optimizer.steps - self.jepa_step)
+        return jepa_loss(self.model, outputs, similarity_weight=3.0 * min(1.0, max(0.0, 2 * done)))
 
     def validate(self, model):
         """Detection F1 and what the embeddings know, on scenes not trained on."""
