@@ -46,7 +46,7 @@ KINDS = {
 PSFS = ("kolmogorov", "airy", "moffat")
 ROTATIONS = (0.0, 20.0, 45.0, 75.0, 130.0, 200.0)
 # Far from the seeds of `jaisp simulate` and of training, which count from 0.
-SEEDS = {"calibration": 6_000_000, "validation": 7_000_000, "test": 8_000_000}
+SEEDS = {"calibration": 6_000_000, "validation": 7_000_000, "test": 8_000_000, "embedding": 9_000_000}
 NAME = "jaisp"
 
 

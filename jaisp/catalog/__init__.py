@@ -5,6 +5,8 @@ import importlib
 
 _HOMES = {
     "ActivityCalibration": "calibration",
+    "COLUMNS": "columns",
+    "Column": "columns",
     "FLAGS": "flags",
     "FieldSlots": "detection",
     "Flag": "flags",
@@ -17,6 +19,7 @@ _HOMES = {
     "crossmatch": "crossmatching",
     "decode_flags": "flags",
     "detect": "detection",
+    "embedding_map": "manifold",
     "fit_offsets": "offsets",
     "flag_value": "flags",
     "link_surveys": "links",
@@ -24,12 +27,20 @@ _HOMES = {
     "match_positions": "crossmatching",
     "measure": "measurement",
     "measure_offset": "links",
+    "most_similar": "manifold",
+    "oddness": "manifold",
     "plot_catalog": "plots",
     "plot_crossmatch": "plots",
     "plot_cutouts": "plots",
+    "plot_embedding": "plots_objects",
+    "plot_sed": "plots_objects",
     "read_catalog": "write",
+    "read_hats": "exports",
     "rgb": "plots",
+    "to_regions": "exports",
     "write_catalog": "write",
+    "write_hats": "exports",
+    "write_regions": "exports",
 }
 
 __all__ = sorted(_HOMES)

@@ -1,22 +1,43 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Images under measurement, and the stamps of sources on them."""
+"""Images under measurement, what is left of them, and the stamps of sources on them."""
 
 import numpy as np
 import torch
 
 from jaisp.image import psf_fwhm, resize_psf
-from jaisp.scene import psf_transform, render_derivatives
+from jaisp.scene import psf_transform, render_derivatives, stamp_size
 from jaisp.surveys import EUCLID, RUBIN
 
-__all__ = ["N_SHAPE", "POINT", "Plane", "clip_stamp", "group_box", "make_planes"]
+__all__ = ["BATCH", "N_SHAPE", "POINT", "Plane", "light_beyond", "make_planes", "overlap"]
 
 N_SHAPE = 6  # x, y, log radius, e1, e2, bulge fraction
 POINT = -6.0  # log radius below which a source is a point
-_STAMPS = {"rubin": (24, 32, 48, 64, 96), "euclid": (32, 48, 64, 96, 128)}
+_STAMPS = (
+    24,
+    32,
+    48,
+    64,
+    96,
+    128,
+)  # widths in pixels for the equations; wider than that sources are only drawn
+_WIDEST = (192, 256, 384)
+BATCH = 64  # sources drawn at a time
+# Of the radius that holds all but 0.5 % of the light, what suffices for sources up to a joint S/N.
+_SHARE = ((30.0, 0.7), (300.0, 1.0), (np.inf, 2.0))
+_SHALLOWEST, _MOST_BEYOND = 3.5, 0.1  # wings of PSFs beyond their images: power of the radius, share of light
+_BACKGROUND = 0.1  # prior on a local residual background, in units of the pixel noise
 
 
 class Plane:
-    """Images of bands with stamps in common, their PSFs, and where sources fall on them."""
+    """
+    Images of bands with stamps in common, their PSFs, and where sources fall on them.
+
+    Attributes
+    ----------
+    residual, weight : ndarray of float32, shape (bands, ny + 2 pad, nx + 2 pad)
+        Images less the sources drawn so far (nJy), and inverse variances, 0 where there is no good pixel;
+        with a margin, so that every stamp lies inside.
+    """
 
     def __init__(self, image, survey, bands, offset):
         first = 0 if survey is RUBIN else len(RUBIN.bands)
@@ -26,54 +47,177 @@ class Plane:
         self.scale = EUCLID.pixel_scale * self.binning
         self.offset = np.array(offset if survey is RUBIN else (0.0, 0.0))
         self.shape = image.shape
-        self.data = np.stack([image.sky_subtracted(band) for band in bands])
-        with np.errstate(divide="ignore"):
-            self.weight = np.stack([1 / image.source_variance(band) for band in bands])
-        self.weight[~np.isfinite(self.weight)] = 0
-        self.typical = [float(np.median(w[w > 0])) if (w > 0).any() else 0.0 for w in self.weight]
-        self.sizes = _STAMPS[survey.name]
+        self.largest = max(_STAMPS)
+        self.pad = self.largest // 2
+        self.residual = np.zeros((len(bands), *(side + 2 * self.pad for side in self.shape)), np.float32)
+        self.weight = np.zeros_like(self.residual)
+        inside = np.s_[self.pad : -self.pad, self.pad : -self.pad]
+        self.typical = np.zeros(len(bands))
+        for k, band in enumerate(bands):
+            self.residual[k][inside] = image.sky_subtracted(band)
+            weight = 1 / image.source_variance(band)
+            good = np.isfinite(weight) & (weight > 0)
+            self.weight[k][inside] = np.where(good, weight, 0)
+            self.typical[k] = np.median(weight[good]) if good.any() else 0.0
         widest = max(image.psf[band].shape[0] for band in bands)
-        psf = torch.from_numpy(np.stack([resize_psf(image.psf[band], widest) for band in bands]))
-        self.transforms = {size: psf_transform(psf, size, dealias=True) for size in self.sizes}
+        # The images hold a part of the light only, see `light_beyond`.
+        psfs = [resize_psf(image.psf[band], widest) / (1 + light_beyond(image.psf[band])) for band in bands]
+        self.psf = torch.from_numpy(np.stack(psfs).astype(np.float32))
         self.fwhm = max(psf_fwhm(image.psf[band]) for band in bands) * self.scale
+        self._transforms = {}
+        # What is subtracted from the residual: corner, stamps and light of each source, and where it stood.
+        self._drawn = {}
 
-    def pixel(self, x, y):
-        """Positions on the 0.1 arcsec grid as pixels of this plane."""
-        x, y = x + self.offset[0], y + self.offset[1]
-        return ((x - 0.5) / 2, (y - 0.5) / 2) if self.binning == 2 else (x, y)
+    def stamp_sizes(self, radius, e1, e2, snr):
+        """Widths in pixels in which sources of a radius (arcsec), ellipticity and joint S/N are drawn."""
+        share = np.select([snr < most for most, _ in _SHARE], [value for _, value in _SHARE])
+        radius, e1, e2, share = (torch.from_numpy(np.asarray(v, float)) for v in (radius, e1, e2, share))
+        return stamp_size(
+            share * radius,
+            e1,
+            e2,
+            psf_fwhm=share * self.fwhm,
+            pixel_scale=self.scale,
+            sizes=_STAMPS + _WIDEST,
+        ).numpy()
 
     def stamps(self, state, size, parameters):
-        """Corner pixels (n, 2) and templates with derivatives (n, bands, 1 + parameters, size, size)."""
-        x, y = self.pixel(state[:, 0], state[:, 1])
-        left, bottom = np.round(x).astype(int), np.round(y).astype(int)
+        """Corner pixels y, x (n, 2) and templates with derivatives (n, bands, 1 + parameters, size, size)."""
+        if size not in self._transforms:
+            self._transforms[size] = psf_transform(self.psf, size, dealias=True)
+        x, y = state[:, 0] + self.offset[0], state[:, 1] + self.offset[1]
+        if self.binning == 2:
+            x, y = (x - 0.5) / 2, (y - 0.5) / 2
+        middle = [np.clip(np.round(v), 0, side - 1) for v, side in ((y, self.shape[0]), (x, self.shape[1]))]
         radius = np.where(state[:, 2] > POINT, np.exp(state[:, 2]), 0.0)
-        arguments = (x - left, y - bottom, radius, state[:, 3], state[:, 4])
+        arguments = (x - middle[1], y - middle[0], radius, state[:, 3], state[:, 4])
         values = render_derivatives(
-            self.transforms[size],
+            self._transforms[size],
             *(torch.from_numpy(np.asarray(value, np.float32)) for value in arguments),
             size=size,
             pixel_scale=self.scale,
             parameters=parameters,
             bulge_fraction=torch.from_numpy(state[:, 5].astype(np.float32)),
-        ).numpy()
+        )
         if self.binning == 2 and parameters:
             values[:, :, 1:3] *= 0.5  # per pixel of the 0.1 arcsec grid
-        return np.stack([left, bottom], axis=-1) - size // 2, values
+        return np.stack(middle, axis=-1).astype(int) - size // 2 + self.pad, values
 
-    def render(self, state, sizes, free):
-        """Stamps of all sources, as lists; with derivatives for those that have free parameters."""
-        corners, values = [None] * len(state), [None] * len(state)
-        moving = free.any(axis=1)
-        for parameters in (0, N_SHAPE):
-            for size in np.unique(sizes):
-                chosen = np.flatnonzero((sizes == size) & (moving == bool(parameters)))
-                for part in np.array_split(chosen, len(chosen) // 64 + 1):
-                    if not len(part):
-                        continue
-                    corner, stamps = self.stamps(state[part], int(size), parameters)
-                    for k, source in enumerate(part):
-                        corners[source], values[source] = corner[k], stamps[k]
-        return corners, values
+    def draw(self, source, corner, stamp, light):
+        """Subtract a source anew: its stamp (bands, size, size) and its fluxes (bands,)."""
+        self.relight(source, np.zeros(len(self.channels)))
+        slices = []
+        for low, side in zip(corner, self.residual.shape[1:], strict=True):
+            first, last = max(low, 0), min(low + stamp.shape[-1], side)
+            slices.append((slice(first, last), slice(first - low, last - low)))
+        (rows, stamp_rows), (columns, stamp_columns) = slices
+        # Half precision is enough: what is subtracted is what is added again.
+        self._drawn[source] = (
+            (slice(None), rows, columns),
+            stamp[:, stamp_rows, stamp_columns],
+            np.zeros(len(self.channels)),
+        )
+        self.relight(source, light)
+
+    def relight(self, source, light):
+        """Change the fluxes with which a source is subtracted."""
+        if source not in self._drawn:
+            return
+        where, stamp, old = self._drawn[source]
+        change = (light - old).astype(np.float32)
+        if change.any():
+            self.residual[where] -= change[:, None, None] * stamp
+            old += change
+
+    def equations(self, corners, values):
+        """
+        Normal equations of sources, each by itself, a local background projected out.
+
+        Parameters
+        ----------
+        corners, values
+            From `stamps`.
+
+        Returns
+        -------
+        design, weighted : torch.Tensor, shape (n, bands, rows, size, size)
+            Templates less their mean over the good pixels, and those times the weights.
+        normal : ndarray, shape (n, bands, rows, rows)
+        coverage : ndarray, shape (n, bands)
+            Share of the (squared) light on good pixels.
+        """
+        n, bands, rows, size, _ = values.shape
+        weight = np.stack([self.weight[:, y : y + size, x : x + size] for y, x in corners])
+        weight = torch.from_numpy(weight).reshape(n, bands, 1, -1)
+        design = values.reshape(n, bands, rows, -1)
+        light = design[:, :, 0].square()
+        coverage = (light * (weight[:, :, 0] > 0)).sum(-1) / light.sum(-1)
+        total = (
+            weight.sum(-1, keepdim=True)
+            + torch.from_numpy(self.typical / _BACKGROUND**2).float()[None, :, None, None]
+        )
+        design = design - (design * weight).sum(-1, keepdim=True) / total.clamp(min=1e-30)
+        weighted = design * weight
+        normal = weighted @ design.transpose(-1, -2)
+        shape = (n, bands, rows, size, size)
+        return (
+            design.reshape(shape),
+            weighted.reshape(shape),
+            normal.double().numpy(),
+            coverage.double().numpy(),
+        )
+
+    def slope(self, corner, weighted):
+        """What the residual holds of the templates of a source, (bands, rows)."""
+        bands, rows, size, _ = weighted.shape
+        window = self.residual[:, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
+        window = torch.from_numpy(window.reshape(bands, -1, 1))
+        return (weighted.reshape(bands, rows, -1) @ window)[..., 0].numpy()
+
+
+def light_beyond(psf):
+    """
+    Light of a PSF beyond the edges of its image, relative to that inside: an aperture correction.
+
+    PSF images are normalised to one, but real wings go on. They are continued as a power law through the mean
+    of the outer two rings, each as wide as half the area left to it; not shallower than r**-3.5, since on
+    simulated Euclid PSFs the slope between two diffraction rings may come out too small.
+
+    Parameters
+    ----------
+    psf : ndarray, shape (k, k)
+        Odd square image.
+
+    Returns
+    -------
+    float
+        0 where the wings drown in noise, 0.1 at the most.
+    """
+    half = psf.shape[0] // 2
+    steps = np.arange(-half, half + 1)
+    radius = np.hypot(steps[:, None], steps)
+    rings = [(radius > low * half) & (radius <= high * half) for low, high in ((0.5, 0.71), (0.71, 1.0))]
+    inner, outer = (float(psf[ring].mean()) for ring in rings)
+    if not inner > outer > 0:
+        return 0.0
+    at_inner, at_outer = (np.exp(np.log(radius[ring]).mean()) for ring in rings)
+    slope = max(np.log(inner / outer) / np.log(at_outer / at_inner), _SHALLOWEST)
+    # The image's edge is a square: a circle of the same area is as good for what lies beyond it.
+    edge = (2 * half + 1) / np.sqrt(np.pi)
+    beyond = 2 * np.pi * outer * at_outer**slope * edge ** (2 - slope) / (slope - 2)
+    return float(min(beyond / psf.sum(), _MOST_BEYOND))
+
+
+def overlap(first, second, size_first, size_second):
+    """Slices of two stamps where they overlap, from their corners, or None."""
+    slices = []
+    for a, b in zip(first, second, strict=True):
+        low, high = max(a, b), min(a + size_first, b + size_second)
+        if low >= high:
+            return None
+        slices.append((slice(low - a, high - a), slice(low - b, high - b)))
+    (y_first, y_second), (x_first, x_second) = slices
+    return (..., y_first, x_first), (..., y_second, x_second)
 
 
 def make_planes(pair, offset):
@@ -86,22 +230,3 @@ def make_planes(pair, offset):
         rest = [band for band in image.bands if band != "VIS"]
         planes += [Plane(image, survey, bands, offset) for bands in (sharp, rest) if bands]
     return planes
-
-
-def clip_stamp(corner, size, shape):
-    """Slices of a stamp's part inside an image, in the image and in the stamp."""
-    x0, y0 = corner
-    a, b = max(0, -x0), min(size, shape[1] - x0)
-    c, d = max(0, -y0), min(size, shape[0] - y0)
-    if a >= b or c >= d:
-        return None
-    return np.s_[y0 + c : y0 + d, x0 + a : x0 + b], np.s_[c:d, a:b]
-
-
-def group_box(corners, stamps, members, shape):
-    """Bounding box ``y0, y1, x0, x1`` of the stamps of a group inside an image, or None."""
-    low = np.min([corners[k] for k in members], axis=0)
-    high = np.max([corners[k] + stamps[k].shape[-1] for k in members], axis=0)
-    x0, y0 = np.maximum(low, 0)
-    x1, y1 = np.minimum(high, shape[::-1])
-    return (y0, y1, x0, x1) if x1 > x0 and y1 > y0 else None

@@ -1,44 +1,51 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Normal equations of blends: fluxes linearly, positions and shapes by damped Gauss-Newton steps."""
 
-import numpy as np
-import torch
+from itertools import combinations, pairwise
 
-from jaisp.catalog._planes import N_SHAPE, clip_stamp, group_box
-from jaisp.scene import stamp_size
+import numpy as np
+
+from jaisp.catalog._planes import BATCH, N_SHAPE, POINT, overlap
 from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Solver"]
 
-_CHUNK = 192  # sources whose stamps with derivatives are held in memory
+_CHUNK = 5e6  # pixels of stamps with derivatives that are held in memory
 _MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
-_BACKGROUND = 0.1  # prior on a local residual background, in units of the pixel noise
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
 _OFFSET_FLOOR = 0.1  # pixels: sources differ by more than noise, their bands show other shapes
+_N_CHANNELS = len(RUBIN.bands) + len(EUCLID.bands)
+_TELLING = (
+    0.03  # share of what is known of a position below which a plane's derivatives are not worth drawing
+)
+_SEEN = 0.1  # share of the light on good pixels below which a band has no flux
 
 
 class Solver:
-    """Normal equations of all groups over all planes."""
+    """
+    Normal equations of blends over all planes.
 
-    def __init__(self, planes, sources, groups, *, start, prior):
-        self.planes, self.groups = planes, groups
-        self.start, self.prior = start, prior
-        n = len(sources)
-        self.flux, self.coverage = np.zeros((n, 10)), np.full((n, 10), np.nan)
-        self.flux_variance, self.shape_variance = np.full((n, 10), np.nan), np.zeros((n, 10))
+    Parameters
+    ----------
+    planes : list of Plane
+    start, prior : ndarray, shape (n, 6)
+        x, y, log radius, e1, e2 and bulge fraction to begin with, and the inverse variances that hold them
+        there.
+    """
+
+    def __init__(self, planes, *, start, prior):
+        self.planes, self.start, self.prior = planes, start, prior
+        n = len(start)
+        self.channels = np.array([channel for plane in planes for channel in plane.channels], int)
+        self.flux, self.coverage = np.zeros((n, _N_CHANNELS)), np.full((n, _N_CHANNELS), np.nan)
+        self.flux_variance = np.full((n, _N_CHANNELS), np.nan)
+        self.shape_variance = np.zeros((n, _N_CHANNELS))
+        self.variance = np.full((n, N_SHAPE), np.inf)
         # Of each source alone in its group: curvature and slope of each survey's likelihood by x and y.
         self.pull = {plane.survey: np.zeros((n, 2, 2)) for plane in planes}
-        radius = np.where(sources.is_point, 0.0, np.exp(start[:, 2]))
-        arguments = [torch.from_numpy(np.asarray(v, np.float64)) for v in (radius, start[:, 3], start[:, 4])]
-        self.sizes = [
-            stamp_size(*arguments, psf_fwhm=plane.fwhm, pixel_scale=plane.scale, sizes=plane.sizes).numpy()
-            for plane in planes
-        ]
-
-        # Plain stamps are kept, and drawn again only where a source (or Rubin's frame) has moved.
-        self.plain = [({}, {}) for _ in planes]
-        self.drawn_at = [np.full((n, N_SHAPE + 2), np.nan) for _ in planes]
+        self.drawn_at = [np.full((n, N_SHAPE + 3), np.nan) for _ in planes]
+        self.choose_sizes(start)
 
     @property
     def snr(self):
@@ -46,119 +53,206 @@ class Solver:
         ratio = np.nan_to_num(self.flux / np.sqrt(self.flux_variance))
         return np.sqrt((np.maximum(ratio, 0) ** 2).sum(axis=1))
 
-    def step(self, state, free):
+    def choose_sizes(self, state):
+        """Choose by what is known the sizes of stamps, and the planes that tell of positions and shapes."""
+        radius = np.where(state[:, 2] > POINT, np.exp(state[:, 2]), 0.0)
+        ratio = np.maximum(np.nan_to_num(self.flux / np.sqrt(self.flux_variance)), 0)
+        snr = [np.sqrt((ratio[:, plane.channels] ** 2).sum(axis=1)) for plane in self.planes]
+        self.sizes = [
+            plane.stamp_sizes(radius, state[:, 3], state[:, 4], one)
+            for plane, one in zip(self.planes, snr, strict=True)
+        ]
+        knows = [
+            one**2 / (plane.fwhm**2 + (2 * radius) ** 2) for plane, one in zip(self.planes, snr, strict=True)
+        ]
+        self.tells = [one > _TELLING * sum(knows) for one in knows]
+
+    def step(self, state, groups, free=None):
         """
-        Solve the fluxes of every group, and take one Gauss-Newton step of the free parameters.
+        Solve the fluxes of groups, and take one Gauss-Newton step of their free parameters.
 
         Parameters
         ----------
         state : ndarray, shape (n, 6)
             x, y, log radius, e1, e2, bulge fraction.
-        free : ndarray of bool, shape (n, 6)
-            Parameters that may move.
+        groups : list of ndarray of int
+            Sources to be solved together.
+        free : ndarray of int, shape (n,), optional
+            How many of the parameters may move, in this order; none by default.
 
         Returns
         -------
-        state : ndarray, shape (n, 6)
-        variance : ndarray, shape (n, 6)
-            Of the free parameters, inf elsewhere.
+        ndarray, shape (n, 6)
+            The state after the step; its variances are in ``variance``.
         """
-        self._refresh(state)
-        residuals = [plane.data.copy() for plane in self.planes]
-        for plane, residual, (corners, values) in zip(self.planes, residuals, self.plain, strict=True):
-            for k in np.flatnonzero(self.flux[:, plane.channels].any(axis=1)):
-                where = clip_stamp(corners[k], values[k].shape[-1], plane.shape)
-                if where is not None:
-                    light = self.flux[k, plane.channels].astype(np.float32)[:, None, None]
-                    residual[(slice(None), *where[0])] -= light * values[k][(slice(None), 0, *where[1])]
-        new, variance = state.copy(), np.full(state.shape, np.inf)
-        for values in self.pull.values():
-            values[:] = 0
-        # Stamps with derivatives are large: only those of a few groups are held at a time.
-        pending = []
-        for number, members in enumerate(self.groups, 1):
-            pending.append(members)
-            if sum(map(len, pending)) >= _CHUNK or number == len(self.groups):
-                rendered = self._with_derivatives(state, free, np.concatenate(pending))
-                for group in pending:
-                    self._solve_group(group, rendered, residuals, state, free, new, variance)
-                pending = []
-        return new, variance
+        new = state.copy()
+        free = np.zeros(len(state), int) if free is None else free
+        pixels = (1 + free) * sum(
+            len(plane.channels) * np.minimum(sizes, plane.largest) ** 2
+            for plane, sizes in zip(self.planes, self.sizes, strict=True)
+        )
+        chunk, size = [], 0
+        for number, group in enumerate(groups, 1):
+            chunk.append(group)
+            size += pixels[group].sum()
+            if size >= _CHUNK or number == len(groups):
+                self._solve_chunk(chunk, state, free, new)
+                chunk, size = [], 0
+        return new
 
-    def _refresh(self, state):
-        """Draw the plain stamps of the sources that moved since they were drawn."""
-        for plane, sizes, drawn_at, (corners, values) in zip(
-            self.planes, self.sizes, self.drawn_at, self.plain, strict=True
+    def _solve_chunk(self, groups, state, free, new):
+        members = np.concatenate(groups)
+        rows = 1 + free[members]
+        normal = np.zeros((len(members), len(self.channels), rows.max(), rows.max()))
+        stamps, band = [], 0
+        for plane, sizes, tells, drawn_at in zip(
+            self.planes, self.sizes, self.tells, self.drawn_at, strict=True
         ):
-            place = np.hstack([state, np.broadcast_to(plane.offset, (len(state), 2))])
-            moved = np.flatnonzero((place != drawn_at).any(axis=1))
-            for part in np.array_split(moved, len(moved) // _CHUNK + 1):
-                fixed = np.zeros((len(part), N_SHAPE), bool)
-                for k, corner, stamps in zip(
-                    part, *plane.render(state[part], sizes[part], fixed), strict=True
-                ):
-                    corners[k], values[k] = corner, stamps.copy()
-            drawn_at[moved] = place[moved]
-
-    def _with_derivatives(self, state, free, part):
-        """Corners and stamps of some sources on every plane; with derivatives where they may move."""
-        moving = part[free[part].any(axis=1)]
-        rendered = []
-        for plane, sizes, (corners, values) in zip(self.planes, self.sizes, self.plain, strict=True):
-            fresh = plane.render(state[moving], sizes[moving], free[moving])[1]
-            rendered.append((corners, {k: values[k] for k in part} | dict(zip(moving, fresh, strict=True))))
-        return rendered
-
-    def _solve_group(self, members, rendered, residuals, state, free, new, variance):
-        # Rows of the design: each source's template, then its derivatives if it may move.
-        count = np.where(free[members].any(axis=1), 1 + N_SHAPE, 1)
-        first = np.concatenate([[0], np.cumsum(count)[:-1]])
-        shape = np.setdiff1d(np.arange(count.sum()), first)
-        owner = np.repeat(np.arange(len(members)), count - 1)
-        moving = free[members][count > 1].reshape(-1)
-        hessian, gradient = np.zeros((len(shape), len(shape))), np.zeros(len(shape))
-        couplings = []
-        for plane, (corners, values), residual in zip(self.planes, rendered, residuals, strict=True):
-            box = group_box(corners, values, members, plane.shape)
-            for k, channel in enumerate(plane.channels):
-                self.flux_variance[members, channel] = np.nan
-                if box is None or not plane.weight[k, box[0] : box[1], box[2] : box[3]].any():
-                    self.flux[members, channel], self.coverage[members, channel] = 0.0, 0.0
-                    continue
-                normal, right = self._equations(
-                    plane, k, channel, members, corners, values, residual, box, count
+            bands = slice(band, band + len(plane.channels))
+            drawn_rows = np.where(tells[members], rows, 1)
+            stamps.append(
+                self._own_blocks(
+                    plane, sizes[members], drawn_at, members, drawn_rows, state, normal[:, bands]
                 )
-                inverse, flux = self._fluxes(normal, right, first, plane, k, channel, members, values)
-                if not len(shape):
-                    continue
-                # Eliminate the fluxes: variable projection, to first order.
-                scale = flux[owner]
-                coupling = normal[shape][:, first] * scale[:, None]
-                curvature = normal[shape][:, shape] * np.outer(scale, scale) - coupling @ inverse @ coupling.T
-                slope = scale * (right[shape] - normal[shape][:, first] @ flux)
-                hessian += curvature
-                gradient += slope
-                if len(members) == 1:
-                    self.pull[plane.survey][members[0], 0] += np.diag(curvature)[:2]
-                    self.pull[plane.survey][members[0], 1] += slope[:2]
-                couplings.append((channel, inverse @ coupling.T[:, moving]))
-        if not moving.any():
+            )
+            band = bands.stop
+        # The brightest first, each seeing what the others left of the image.
+        number = dict(zip(members, range(len(members)), strict=True))
+        brightness = self.snr[members]
+        if not self.flux[members].any():
+            brightness = np.array([self._brightness(normal[number[k]], k, stamps) for k in members])
+        best = [max(brightness[number[k]] for k in group) for group in groups]
+        for at in np.argsort(best)[::-1]:
+            group = groups[at]
+            part = [number[k] for k in group]
+            self._solve_group(group, rows[part], normal[part], stamps, state, new)
+            for plane in self.planes:
+                for source in group:
+                    plane.relight(source, self.flux[source, plane.channels])
+
+    def _slope(self, source, rows, stamps):
+        """What the residuals hold of a source's templates, (channels, rows)."""
+        slope, band = np.zeros((len(self.channels), rows)), 0
+        for plane, drawn in zip(self.planes, stamps, strict=True):
+            found = plane.slope(*drawn[source][::2])
+            slope[band : band + len(found), : found.shape[1]] = found
+            band += len(found)
+        return slope
+
+    def _brightness(self, normal, source, stamps):
+        """Squared joint S/N of a source if no neighbour had a share in its light."""
+        light = np.maximum(self._slope(source, normal.shape[-1], stamps)[:, 0], 0)
+        return (light**2 / np.maximum(normal[:, 0, 0], 1e-30)).sum()
+
+    def _own_blocks(self, plane, sizes, drawn_at, members, rows, state, normal):
+        """Fill in the equations of each source by itself; stamps of those that have neighbours."""
+        batches = []
+        place = np.column_stack([state[members], np.tile(plane.offset, (len(members), 1)), sizes])
+        moved = (place != drawn_at[members]).any(axis=1)
+        inner = np.minimum(sizes, plane.largest)
+        for kind in np.unique(np.stack([inner, rows], axis=-1), axis=0):
+            chosen = np.flatnonzero((inner == kind[0]) & (rows == kind[1]))
+            for part in np.array_split(chosen, -(-len(chosen) // BATCH)):
+                corners, values = plane.stamps(state[members[part]], int(kind[0]), int(kind[1]) - 1)
+                batches.append((part, corners, values))
+                fresh = np.flatnonzero(moved[part])
+                for k, stamp in zip(fresh, values[fresh, :, 0].half().numpy(), strict=True):
+                    source, corner = members[part[k]], corners[k]
+                    if sizes[part[k]] > inner[part[k]]:
+                        (corner,), wide = plane.stamps(state[[source]], int(sizes[part[k]]), 0)
+                        stamp = wide[0, :, 0].half().numpy()
+                    plane.draw(source, corner, stamp, self.flux[source, plane.channels])
+        drawn_at[members] = place
+        stamps = {}
+        while batches:
+            part, corners, values = batches.pop()
+            design, weighted, block, coverage = plane.equations(corners, values)
+            normal[part, :, : block.shape[-1], : block.shape[-1]] = block
+            self.coverage[np.ix_(members[part], plane.channels)] = coverage
+            for k, source in enumerate(members[part]):
+                stamps[source] = corners[k], design[k], weighted[k]
+        return stamps
+
+    def _cross_block(self, stamps, i, j):
+        """Products of the templates of two sources, (bands, rows of i, rows of j), or None."""
+        (corner_i, _, weighted), (corner_j, design, _) = stamps[i], stamps[j]
+        where = overlap(corner_i, corner_j, weighted.shape[-1], design.shape[-1])
+        if where is None:
+            return None
+        left, right = weighted[where[0]].flatten(-2), design[where[1]].flatten(-2)
+        return (left @ right.transpose(-1, -2)).double().numpy()
+
+    def _assemble(self, group, rows, normal, stamps):
+        """Equations of a group, (channels, rows, rows) and (channels, rows)."""
+        if len(group) == 1:
+            return normal[0, :, : rows[0], : rows[0]], self._slope(group[0], rows[0], stamps)
+        first = np.concatenate([[0], np.cumsum(rows)])
+        total = np.zeros((len(self.channels), first[-1], first[-1]))
+        right = np.zeros((len(self.channels), first[-1]))
+        span = [slice(a, b) for a, b in pairwise(first)]
+        for k, source in enumerate(group):
+            total[:, span[k], span[k]] = normal[k, :, : rows[k], : rows[k]]
+            right[:, span[k]] = self._slope(source, rows[k], stamps)
+        for j, k in combinations(range(len(group)), 2):
+            band = 0
+            for plane, drawn in zip(self.planes, stamps, strict=True):
+                bands = slice(band, band + len(plane.channels))
+                block = self._cross_block(drawn, group[j], group[k])
+                if block is not None:
+                    rows_j, rows_k = (
+                        slice(at, at + n) for at, n in zip(first[[j, k]], block.shape[1:], strict=True)
+                    )
+                    total[bands, rows_j, rows_k] = block
+                    total[bands, rows_k, rows_j] = block.swapaxes(-1, -2)
+                band = bands.stop
+        return total, right
+
+    def _solve_group(self, group, rows, normal, stamps, state, new):
+        normal, slope = self._assemble(group, rows, normal, stamps)
+        first = np.cumsum(rows) - rows
+        at = np.ix_(group, self.channels)
+        old, seen = self.flux[at].T, self.coverage[at].T > _SEEN
+        # Fluxes, exactly: those known so far and what the residual still holds.
+        a = normal[:, first][:, :, first]
+        diagonal = np.einsum("cii->ci", a)
+        ridge = np.where(seen, 1e-4 * np.maximum(diagonal, 1e-30), 1e30)
+        inverse = np.linalg.inv(a + ridge[..., None] * np.eye(len(group)))
+        flux = np.einsum("cij,cj->ci", inverse, np.einsum("cij,cj->ci", a, old) + slope[:, first])
+        flux = np.where(seen, flux, 0.0)
+        self.flux[at] = flux.T
+        self.flux_variance[at] = np.where(seen, np.einsum("cii->ci", inverse), np.nan).T
+        shape = np.setdiff1d(np.arange(rows.sum()), first)
+        if not len(shape):
             return
-        chosen = members[count > 1]
-        hessian += np.diag(self.prior[chosen].reshape(-1))
-        gradient -= (self.prior[chosen] * (state[chosen] - self.start[chosen])).reshape(-1)
+        # Eliminate the fluxes: variable projection, to first order.
+        owner = np.repeat(np.arange(len(group)), rows - 1)
+        scale = flux[:, owner]
+        mixed = normal[:, shape][:, :, first]
+        coupling = mixed * scale[:, :, None]
+        response = inverse @ coupling.swapaxes(-1, -2)
+        curvature = normal[:, shape][:, :, shape] * scale[:, :, None] * scale[:, None, :]
+        curvature -= coupling @ response
+        slope = scale * (slope[:, shape] - np.einsum("cij,cj->ci", mixed, flux - old))
+        if len(group) == 1:
+            self._keep_pull(group[0], curvature, slope)
+        where = group[owner], np.concatenate([np.arange(count - 1) for count in rows])
+        hessian = curvature.sum(axis=0) + np.diag(self.prior[where])
+        gradient = slope.sum(axis=0) - self.prior[where] * (state[where] - self.start[where])
         try:
-            covariance = np.linalg.inv(hessian[moving][:, moving])
+            covariance = np.linalg.inv(hessian)
         except np.linalg.LinAlgError:
             return
-        step, spread = np.zeros(len(shape)), np.full(len(shape), np.inf)
-        step[moving] = covariance @ gradient[moving]
-        spread[moving] = np.diag(covariance)
-        new[chosen] = state[chosen] + np.clip(step.reshape(-1, N_SHAPE), -_MAX_STEP, _MAX_STEP)
-        variance[chosen] = spread.reshape(-1, N_SHAPE)
+        limit = _MAX_STEP[where[1]]
+        new[where] = state[where] + np.clip(covariance @ gradient, -limit, limit)
+        self.variance[where] = np.diag(covariance)
         # What the uncertainty of positions and shapes adds to that of the fluxes.
-        for channel, slope in couplings:
-            self.shape_variance[members, channel] = np.einsum("ij,jk,ik->i", slope, covariance, slope)
+        self.shape_variance[at] = np.einsum("cij,jk,cik->ci", response, covariance, response).T
+
+    def _keep_pull(self, source, curvature, slope):
+        for survey, pull in self.pull.items():
+            chosen = np.isin(self.channels, _channels(survey))
+            pull[source, 0] = np.einsum("cii->ci", curvature[chosen])[:, :2].sum(axis=0)
+            pull[source, 1] = slope[chosen, :2].sum(axis=0)
 
     def update_offset(self):
         """
@@ -184,43 +278,10 @@ class Solver:
             centre = (robust * shift).sum(axis=0) / robust.sum(axis=0)
         for plane in self.planes:
             if plane.survey == "rubin":
-                plane.offset += centre
+                plane.offset = plane.offset + centre
         return float(np.sqrt(1 / robust.sum(axis=0)).max()), int(sharp.sum())
 
-    def _equations(self, plane, k, channel, members, corners, values, residual, box, count):
-        """Normal equations of a group in one band, a local background marginalised."""
-        y0, y1, x0, x1 = box
-        weight = plane.weight[k, y0:y1, x0:x1]
-        design = np.zeros((count.sum(), y1 - y0, x1 - x0), np.float32)
-        data = residual[k, y0:y1, x0:x1].copy()
-        row = 0
-        for source, rows in zip(members, count, strict=True):
-            stamps, (left, bottom) = values[source][k], corners[source]
-            where = clip_stamp((left - x0, bottom - y0), stamps.shape[-1], data.shape)
-            if where is not None:
-                design[(slice(row, row + rows), *where[0])] = stamps[(slice(None), *where[1])]
-                data[where[0]] += self.flux[source, channel] * stamps[0][where[1]]
-            row += rows
-        flat = design.reshape(len(design), -1)
-        weighted = flat * weight.reshape(-1)
-        normal = (weighted @ flat.T).astype(float)
-        right = (weighted @ data.reshape(-1)).astype(float)
-        ones = weighted.sum(axis=1).astype(float)
-        total = float(weight.sum()) + plane.typical[k] / _BACKGROUND**2
-        normal -= np.outer(ones, ones) / total
-        right -= ones * float((weight * data).sum()) / total
-        return normal, right
 
-    def _fluxes(self, normal, right, first, plane, k, channel, members, values):
-        """Solve and keep the fluxes of a group in one band; inverse of their equations, and fluxes."""
-        a = normal[first][:, first]
-        diagonal = np.diag(a)
-        complete = np.array([np.square(values[source][k, 0]).sum() for source in members]) * plane.typical[k]
-        coverage = diagonal / np.maximum(complete, 1e-30)
-        seen = coverage > 0.1
-        inverse = np.linalg.inv(a + np.diag(np.where(seen, 1e-4 * np.maximum(diagonal, 1e-30), 1e30)))
-        flux = np.where(seen, inverse @ right[first], 0.0)
-        self.flux[members, channel] = flux
-        self.flux_variance[members, channel] = np.where(seen, np.diag(inverse), np.nan)
-        self.coverage[members, channel] = np.minimum(coverage, 1.0)
-        return inverse, flux
+def _channels(survey):
+    first = 0 if survey == RUBIN.name else len(RUBIN.bands)
+    return np.arange(first, first + len((RUBIN if survey == RUBIN.name else EUCLID).bands))

@@ -21,12 +21,14 @@ _REFINE_SNR = 6.0  # below this the network's position is kept: a fit would foll
 _SHAPE_SNR = 12.0
 _BULGE_SNR = 25.0
 _BULGE_MEAN = 0.2
+_OFFSET_STEPS = 1  # first steps after which the offset between the surveys is refined
+_CONVERGED = 0.1  # in units of the errors: sources that move less stay where they are
 _FARTHEST = 4.0  # pixels that a fit may move a source from where the network saw it
 # Set on the calibration skies of benchmarks/calibrate.py, so that pulls scatter by about one.
 _ERROR_SCALE = 1.25
 _FLUX_FLOOR = (0.02, 0.06)  # of points and of galaxies, relative
 _POSITION_FLOOR = (0.01, 0.05)  # pixels
-_LARGEST_RADIUS = 6.0  # arcsec
+_SMALLEST_RADIUS, _LARGEST_RADIUS = 0.02, 6.0  # arcsec
 
 
 @dataclass
@@ -138,6 +140,23 @@ class Measurement:
         return np.sqrt((np.maximum(ratio, 0) ** 2).sum(axis=1))
 
 
+def _free_parameters(snr, is_galaxy):
+    """How many parameters each source's signal allows to be fitted: position, shape, bulge fraction."""
+    free = np.where(snr > _REFINE_SNR, 2, 0)
+    free[(snr > _SHAPE_SNR) & is_galaxy] = 5
+    free[(snr > _BULGE_SNR) & is_galaxy] = 6
+    return free
+
+
+def _limit(state, is_galaxy):
+    """Keep shapes within bounds, in place."""
+    state[:, 2] = np.clip(
+        state[:, 2], np.where(is_galaxy, np.log(_SMALLEST_RADIUS), 1.5 * POINT), np.log(_LARGEST_RADIUS)
+    )
+    state[:, 3:5] /= np.maximum(np.hypot(state[:, 3], state[:, 4]) / 0.85, 1.0)[:, None]
+    state[:, 5] = np.clip(state[:, 5], 0.0, 1.0)
+
+
 def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
     """
     Measure sources jointly on both surveys of an aligned pair.
@@ -161,7 +180,7 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
     """
     n = len(sources)
     planes = make_planes(pair, offset)
-    radius = np.clip(sources.half_light_radius, 0.02, _LARGEST_RADIUS)
+    radius = np.clip(sources.half_light_radius, _SMALLEST_RADIUS, _LARGEST_RADIUS)
     is_galaxy = ~sources.is_point
     norm = np.maximum(np.hypot(sources.e1, sources.e2) / 0.8, 1.0)
     state = np.zeros((n, N_SHAPE))
@@ -176,32 +195,31 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
     label, groups = find_groups(
         state[:, 0], state[:, 1], radius * is_galaxy / EUCLID.pixel_scale, reach=reach
     )
-    solver = Solver(planes, sources, groups, start=start, prior=prior)
-    fixed = np.zeros((n, N_SHAPE), bool)
-    free = fixed.copy()
-    variance = np.full((n, N_SHAPE), np.inf)
-    failed = np.zeros(n, bool)
+    solver = Solver(planes, start=start, prior=prior)
+    free, failed = np.zeros(n, int), np.zeros(n, bool)
     offset_error, n_offset = 0.0, 0
-    # Twice: neighbours in other groups are only subtracted once their fluxes are known.
-    for _ in range(2):
-        solver.step(state, fixed)
+    solver.step(state, groups)
     if refine and n:
-        snr = solver.snr
-        free[:, :2] = (snr > _REFINE_SNR)[:, None]
-        free[:, 2:5] = ((snr > _SHAPE_SNR) & is_galaxy)[:, None]
-        free[:, 5] = (snr > _BULGE_SNR) & is_galaxy
-        for _ in range(iterations):
-            state, variance = solver.step(state, free)
-            offset_error, n_offset = solver.update_offset()
-            state[:, 2] = np.minimum(state[:, 2], np.log(_LARGEST_RADIUS))
-            state[:, 2] = np.maximum(state[:, 2], np.where(is_galaxy, np.log(0.02), 1.5 * POINT))
-            state[:, 3:5] /= np.maximum(np.hypot(state[:, 3], state[:, 4]) / 0.85, 1.0)[:, None]
-            state[:, 5] = np.clip(state[:, 5], 0.0, 1.0)
+        moving = groups
+        for iteration in range(iterations):
+            solver.choose_sizes(state)
+            free = _free_parameters(solver.snr, is_galaxy)
+            moving = [group for group in moving if free[group].any()]
+            new = solver.step(state, moving, free)
+            _limit(new, is_galaxy)
+            small = np.abs(new - state) < _CONVERGED * np.sqrt(solver.variance)
+            state = new
+            if iteration < _OFFSET_STEPS:
+                offset_error, n_offset = solver.update_offset()
+            else:
+                moving = [group for group in moving if not small[group].all()]
         failed = np.hypot(*(state[:, :2] - start[:, :2]).T) > _FARTHEST
         state[failed] = start[failed]
-        solver.step(state, fixed)
-    moved = free[:, 0] & ~failed
-    error = np.where(moved[:, None] & np.isfinite(variance[:, :2]), np.sqrt(variance[:, :2]), np.nan)
+        solver.choose_sizes(state)
+        solver.step(state, groups)
+    moved = (free > 0) & ~failed
+    variance = solver.variance[:, :2]
+    error = np.where(moved[:, None] & np.isfinite(variance), np.sqrt(variance), np.nan)
     fallback = np.maximum(sources.position_err, 0.02)[:, None]
     error = np.where(np.isfinite(error), error, fallback)
     flux_err = np.sqrt(solver.flux_variance + solver.shape_variance)
@@ -209,7 +227,7 @@ def measure(pair, sources, *, refine=True, iterations=3, offset=(0.0, 0.0)):
     for k, members in enumerate(groups):
         number[members] = k + 1
     counts = np.bincount(label, minlength=label.max() + 1 if n else 0)
-    largest = [sizes >= plane.sizes[-1] for plane, sizes in zip(planes, solver.sizes, strict=True)]
+    largest = [sizes >= plane.largest for plane, sizes in zip(planes, solver.sizes, strict=True)]
     return Measurement(
         x=state[:, 0],
         y=state[:, 1],

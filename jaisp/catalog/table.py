@@ -11,6 +11,7 @@ from astropy.table import MaskedColumn, QTable
 from astropy.utils.masked import Masked
 
 from jaisp import __version__
+from jaisp.catalog.columns import describe_columns
 from jaisp.catalog.flags import set_flag
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 
@@ -109,6 +110,7 @@ def build_table(pair, joint, measurement, link, probabilities):
     table["rubin_unrecognized_blend"] = link.unrecognized_blend
     table["embedding"] = joint.embedding.astype(np.float32)
     table["flags"] = _flags(pair, joint, measurement, link)
+    describe_columns(table)
     return table
 
 
@@ -177,6 +179,7 @@ def provenance(model, pair, *, thresholds, offset):
             "reference": pair.reference,
             "shape": [int(side) for side in pair.shape],
             "pixel_scale_arcsec": EUCLID.pixel_scale,
+            "wcs": dict(pair.wcs.to_header()),  # ellipses are turned against its axes
         },
         "thresholds": thresholds,
         "astrometric_offset": offset,

@@ -11,12 +11,20 @@ from astropy.io import fits
 from astropy.table import QTable
 from astropy.units import UnitsWarning
 
+from jaisp.catalog._votable import read_votable, write_votable
+from jaisp.catalog.columns import split_coordinates
 from jaisp.exceptions import FileError, MissingDependencyError
 
 __all__ = ["FORMATS", "check_output", "read_catalog", "write_catalog"]
 
 #: File suffixes, and the astropy formats behind them.
-FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}
+FORMATS = {
+    ".fits": "fits",
+    ".ecsv": "ascii.ecsv",
+    ".parquet": "parquet",
+    ".vot": "votable",
+    ".xml": "votable",
+}
 _META_KEY = "jaisp_meta"
 
 
@@ -83,7 +91,8 @@ def write_catalog(table, path, *, overwrite=True):
     table : `~astropy.table.QTable`
         From `make_catalog`.
     path : path-like
-        ``.fits``, ``.ecsv`` or ``.parquet``.
+        ``.fits``, ``.ecsv``, ``.parquet``, ``.vot`` or ``.xml``. In a VOTable the coordinates are columns
+        ``ra`` and ``dec``, in degrees.
     overwrite : bool
         Whether an existing file may be replaced.
     """
@@ -104,14 +113,33 @@ def write_catalog(table, path, *, overwrite=True):
             table[name] = np.zeros(0, table[name].dtype)
     partial = path.with_name(f".{path.stem}.part{suffix}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-            table.write(partial, format=FORMATS[suffix], overwrite=True)
+        if FORMATS[suffix] == "votable":
+            write_votable(table, partial)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+                table.write(partial, format=FORMATS[suffix], overwrite=True)
+        if suffix == ".fits":
+            _describe_fits(table, partial)
         partial.replace(path)
     except OSError as error:
         raise FileError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _describe_fits(table, path):
+    """Add the cards from which TOPCAT and other tools read descriptions and UCDs."""
+    flat = split_coordinates(table[:0])
+    with fits.open(path, mode="update") as hdus:
+        header = hdus[1].header
+        # In FITS the coordinates are named by astropy: sky_centroid.ra and sky_centroid.dec.
+        for number, column in enumerate(hdus[1].columns, 1):
+            base, _, axis = column.name.partition(".")
+            name = f"{base.removesuffix('sky_centroid')}{axis}" if axis else base
+            if name in flat.colnames and flat[name].description:
+                header[f"TCOMM{number}"] = flat[name].description
+                header[f"TUCD{number}"] = flat[name].meta.get("ucd", "")
 
 
 def read_catalog(path):
@@ -133,6 +161,8 @@ def read_catalog(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnitsWarning)
+            if FORMATS[suffix] == "votable":
+                return read_votable(path)
             table = QTable.read(path, format=FORMATS[suffix])
     except (OSError, ValueError) as error:
         raise FileError(f"{str(path)!r} is not a catalogue that jaisp can read: {error}") from None

@@ -16,7 +16,7 @@ from jaisp.exceptions import ConfigError
 
 __all__ = ["add_parser", "run"]
 
-TABLE_SUFFIXES = (".fits", ".ecsv", ".parquet")
+TABLE_SUFFIXES = (".fits", ".ecsv", ".parquet", ".vot", ".xml")
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 

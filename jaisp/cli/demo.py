@@ -17,7 +17,7 @@ def add_parser(commands):
     """Add the command's parser to ``commands`` and return it."""
     parser = commands.add_parser(
         "demo",
-        help="make a catalogue and pictures of a bundled example",
+        help="make a catalogue, pictures and a report of a bundled example",
         description="Run the main job on a small simulated ten-band pair that comes with the package, and "
         "compare what is found with its truth.",
     )
@@ -50,7 +50,8 @@ def run(args):
     for name in ("catalog.fits", "catalog.ecsv"):
         write_catalog(table, args.output / name)
         print(args.output / name)
-    for path in _pictures(table, align(rubin, euclid), args.output):
+    pair = align(rubin, euclid)
+    for path in _pictures(table, pair, args.output):
         print(path)
     print(f"\n{summary(table)}\n")
     print("\n".join(_report(table, truth)))
@@ -59,6 +60,7 @@ def run(args):
 def _pictures(table, pair, folder):
     """Draw the pictures, or say what is missing for it; yield the files."""
     from jaisp.catalog import plots
+    from jaisp.report import write_report
 
     try:
         plots.require_matplotlib()
@@ -73,6 +75,8 @@ def _pictures(table, pair, folder):
     ):
         save_figure(figure, folder / name)
         yield folder / name
+    write_report(table, folder / "report.html", pair, title="jaisp demo")
+    yield f"{folder / 'report.html'} (open it in a browser)"
 
 
 def _report(table, truth):

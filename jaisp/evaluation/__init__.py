@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Catalogues and embeddings against truth and against their nulls, and the classical peers."""
 
+from jaisp.evaluation.bounds import BandModel, Bounds, cramer_rao
 from jaisp.evaluation.calibration import (
     Calibration,
     activity_calibration,
@@ -36,6 +37,8 @@ from jaisp.evaluation.report import Comparison, compare, markdown_table, plot_cu
 from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, tune
 
 __all__ = [
+    "BandModel",
+    "Bounds",
     "Calibration",
     "Comparison",
     "DetectionScore",
@@ -56,6 +59,7 @@ __all__ = [
     "bootstrap_groups",
     "calibration",
     "compare",
+    "cramer_rao",
     "cross_match_calibration",
     "effective_rank",
     "evaluate",

@@ -119,7 +119,7 @@ def _pairs(first, second, i, j, n_possible):
 
 
 def _tiles(first, second, shift):
-    """For each tile indices of the first survey's objects, and of the second's in the tile ``shift`` farther."""
+    """Indices of the objects of each tile of the first survey, and of the tile ``shift`` on of the second."""
     tiles = np.union1d(first.tile, second.tile)
     for tile, other in zip(tiles, np.roll(tiles, -shift), strict=True):
         yield np.flatnonzero(first.tile == tile), np.flatnonzero(second.tile == other)

@@ -140,7 +140,7 @@ def probe(features, target, group, *, n_folds=6, penalties=_PENALTIES):
     if n_folds < 3:
         raise ConfigError(f"{len(names)} groups and {n_folds} folds; a probe needs at least 3 of both")
     fold = place % n_folds
-    quality = ranking_quality if target.dtype == bool else explained_variance
+    quality = _log_likelihood if target.dtype == bool else explained_variance
     prediction = np.empty(len(target))
     for k in range(n_folds):
         test, validation = fold == k, fold == (k + 1) % n_folds
@@ -148,6 +148,11 @@ def probe(features, target, group, *, n_folds=6, penalties=_PENALTIES):
         best = np.argmax([quality(target[validation], column) for column in tried.T])
         prediction[test] = _predict(features, target, ~test, test, penalties[best : best + 1])[:, 0]
     return prediction
+
+
+def _log_likelihood(target, log_odds):
+    # Not the ranking: it is blind to the scale of the log odds, which the folds must share.
+    return log_expit(np.where(target, log_odds, -log_odds)).mean()
 
 
 def explained_variance(target, prediction):

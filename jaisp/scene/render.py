@@ -7,15 +7,19 @@ radius and ellipticity. Its stamp is the inverse transform of PSF x profile x sh
 any sub-pixel position can be used. The PSF image is taken to include the pixel, as images of stars do.
 """
 
+import scipy.fft
 import torch
 
-from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL
+from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL, tabulated_transforms
 from jaisp.scene.psf import PSFTransform, psf_transform
 
 __all__ = ["STAMP_SIZES", "render_derivatives", "render_image", "render_stamps", "stamp_size"]
 
 #: Stamp sizes in pixels that are used, so that stamps can be rendered in few batches.
 STAMP_SIZES = (24, 32, 48, 64, 96, 128)
+
+
+_CACHED = 8  # sources
 
 
 def stamp_size(half_light_radius, e1, e2, *, psf_fwhm, pixel_scale, sizes=STAMP_SIZES):
@@ -55,42 +59,54 @@ def _shift(offset, frequency, *, real_at_nyquist):
     return torch.where(nyquist, torch.complex(torch.cos(angle), torch.zeros_like(angle)), phase)
 
 
-def _quadratic(e1, e2, ky, kx):
-    """Squared sheared frequency and its derivatives by e1 and e2, each (n, len(ky), len(kx))."""
-    e1, e2 = e1[:, None, None], e2[:, None, None]
-    ky, kx = ky[None, :, None], kx[None, None, :]
+def _stretched(half_light_radius, e1, e2, ky, kx):
+    """Squared sheared frequency in units of the half-light radius, and its derivatives by e1 and e2."""
+    kx, ky = torch.broadcast_tensors(kx[None, :], ky[:, None])
+    basis = torch.stack([kx**2, 4 * kx * ky, ky**2]).reshape(3, -1)
     area = 1 - e1**2 - e2**2
-    kxx, kxy, kyy = kx**2, 2 * kx * ky, ky**2
-    q = (((1 + e1) ** 2 + e2**2) * kxx + 2 * e2 * kxy + ((1 - e1) ** 2 + e2**2) * kyy) / area
-    by_e1 = (2 * (1 + e1) * kxx - 2 * (1 - e1) * kyy + 2 * e1 * q) / area
-    by_e2 = (2 * e2 * (kxx + kyy) + 2 * kxy + 2 * e2 * q) / area
-    return q, by_e1, by_e2
+    zero = torch.zeros_like(e1)
+    value = torch.stack([(1 + e1) ** 2 + e2**2, e2, (1 - e1) ** 2 + e2**2], dim=-1) / area[:, None]
+    by_e1 = torch.stack([2 * (1 + e1), zero, -2 * (1 - e1)], dim=-1) + 2 * e1[:, None] * value
+    by_e2 = torch.stack([2 * e2, zero + 1, 2 * e2], dim=-1) + 2 * e2[:, None] * value
+    scale = (half_light_radius**2)[:, None]
+    rows = (value, by_e1 / area[:, None], by_e2 / area[:, None])
+    return [((scale * row) @ basis).reshape(-1, *kx.shape) for row in rows]
+
+
+def _transforms(u):
+    """Transforms and slopes of the two profiles; exactly where gradients are wanted."""
+    if u.requires_grad:
+        return *EXPONENTIAL.transform(u), *DE_VAUCOULEURS.transform(u)
+    return tabulated_transforms(u)
 
 
 def _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, ky, kx, pixel_scale, parameters):
-    """Transform of unit sources, then its derivatives by ``parameters`` parameters, each (n, ky, kx)."""
-    q, q_e1, q_e2 = _quadratic(e1, e2, ky, kx)
-    area = ((half_light_radius / pixel_scale) ** 2)[:, None, None]
-    galaxy, slope = EXPONENTIAL.transform(area * q)
-    excess = None
-    if parameters > 5 or bulge_fraction.requires_grad or bool((bulge_fraction != 0).any()):
-        bulge, bulge_slope = DE_VAUCOULEURS.transform(area * q)
-        excess = bulge - galaxy
-        galaxy = galaxy + bulge_fraction[:, None, None] * excess
-        slope = slope + bulge_fraction[:, None, None] * (bulge_slope - slope)
+    """Transform of unit sources, then its derivatives by ``parameters`` parameters, (n, terms, ky, kx)."""
+    u, u_e1, u_e2 = _stretched(half_light_radius / pixel_scale, e1, e2, ky, kx)
+    disc, disc_slope, bulge, bulge_slope = _transforms(u)
+    excess = bulge - disc
+    bulge_fraction = bulge_fraction[:, None, None]
+    galaxy = disc + bulge_fraction * excess
     terms = [torch.complex(galaxy, torch.zeros_like(galaxy))]
     if parameters:
-        slope = slope * area
+        slope = disc_slope + bulge_fraction * (bulge_slope - disc_slope)
         step = -2j * torch.pi
         terms += [
             galaxy * (step * kx)[None, None, :],
             galaxy * (step * ky)[None, :, None],
-            2 * q * slope,
-            q_e1 * slope,
-            q_e2 * slope,
+            2 * u * slope,
+            u_e1 * slope,
+            u_e2 * slope,
             excess,
         ][:parameters]
     return torch.stack([term.to(terms[0].dtype) for term in terms], dim=1)
+
+
+def _inverse(transform, size):
+    """Images of half-plane transforms; on a CPU scipy is much faster than torch with many small images."""
+    if transform.requires_grad or transform.is_cuda:
+        return torch.fft.irfft2(transform, s=(size, size))
+    return torch.from_numpy(scipy.fft.irfft2(transform.numpy(), s=(size, size), overwrite_x=True))
 
 
 def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel_scale, parameters):
@@ -103,7 +119,7 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
         psf = psf_transform(psf, size)
     single = len(psf.aliases) == 1
     real_at_nyquist = single and size % 2 == 0
-    total = None
+    parts = []
     for along_y, along_x, bands, values in psf.aliases:
         ky, kx = psf.frequencies(along_y, along_x, x)
         source = _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, ky, kx, pixel_scale, parameters)
@@ -115,10 +131,17 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
             # A derivative by position has no component at the Nyquist frequency.
             source[:, 1, :, -1] = 0
             source[:, 2, size // 2, :] = 0
-        values = values if values.ndim == 4 else values[None]
-        part = values[:, :, None] * source[:, None]
-        total = part if total is None else total.index_add(1, bands, part)
-    return torch.fft.irfft2(total, s=(size, size))
+        parts.append((bands, (values if values.ndim == 4 else values[None])[:, :, None], source[:, None]))
+
+    def images(few):
+        total = None
+        for bands, values, source in parts:
+            part = (values[few] if len(values) > 1 else values) * source[few]
+            total = part if total is None else total.index_add(1, bands, part)
+        return _inverse(total, size)
+
+    # Few at a time, so that what passes between product and transform stays in the processor's cache.
+    return torch.cat([images(slice(k, k + _CACHED)) for k in range(0, len(x), _CACHED)] or [images(slice(0))])
 
 
 def render_stamps(psf, x, y, half_light_radius, e1, e2, *, size, pixel_scale, bulge_fraction=0.0):

@@ -40,6 +40,9 @@ class SceneConfig:
         Each scene's density is multiplied by a log-uniform factor between ``1 / density_factor`` and this.
     faint_limit : float
         VIS magnitude of the faintest source.
+    large : float
+        Mean number of large nearby galaxies per 100 sources brighter than VIS 26.5: ten times what the
+        sky has, so that a network learns them.
     offset : float
         Largest cross-survey offset per axis in arcsec.
     psf_error : float
@@ -54,6 +57,7 @@ class SceneConfig:
     density: float = 100.0
     density_factor: float = 2.0
     faint_limit: float = 28.0
+    large: float = 0.5
     offset: float = 0.06
     psf_error: float = 0.04
     psf_sets: int = 32
@@ -159,6 +163,7 @@ def make_scene(rng, config=None):
         (side / 60) ** 2,
         density=config.density * np.exp(rng.uniform(-span, span)),
         faint_limit=config.faint_limit,
+        large=config.large,
     )
     return render_scene(rng, sources, config)
 

@@ -62,7 +62,7 @@ def test_empty_catalogue(table, tmp_path, suffix):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("catalog.csv", "unknown suffix '.csv'; allowed: .fits, .ecsv, .parquet"),
+        ("catalog.csv", "unknown suffix '.csv'; allowed: .fits, .ecsv, .parquet, .vot, .xml"),
         ("nowhere/catalog.fits", "does not exist; make it first"),
     ],
 )

@@ -26,6 +26,7 @@ def test_demo(workplace, contents, capsys):
         "jaisp-demo/catalog.png",
         "jaisp-demo/crossmatch.png",
         "jaisp-demo/cutouts.png",
+        "jaisp-demo/report.html",
     ]
     first, second = (read_catalog(f"jaisp-demo/catalog.{suffix}") for suffix in ("fits", "ecsv"))
     assert first.colnames == second.colnames

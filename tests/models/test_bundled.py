@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from astropy.wcs import WCS
 
-from jaisp import DETRJEPA
+from jaisp import DETRJEPA, SurveyImage
+from jaisp.models import VIEWS
 from jaisp.simulation import NoiseBank, draw_tile, make_scene
 
 GOLDEN = Path(__file__).with_name("golden_detr_jepa.json")
@@ -75,6 +77,62 @@ def test_golden_tensors(model):
     golden = json.loads(GOLDEN.read_text())
     for name, values in golden.items():
         np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def compare_slots(first, second, **tolerance):
+    """Active slots agree in everything; queries without a proposal hold nothing to compare."""
+    valid = first["valid"]
+    np.testing.assert_array_equal(valid, second["valid"])
+    for name, values in first.items():
+        if name not in ("valid", "n_proposals"):
+            np.testing.assert_allclose(values[valid], second[name][valid], err_msg=name, **tolerance)
+
+
+def test_a_tile_does_not_depend_on_its_batch(model, seen):
+    """Alone, and among others in another order; what differs is the rounding of other matrix shapes."""
+    batch, _, together = seen
+    order = [5, 2, 7]
+    for chosen in (order, order[:1]):
+        with torch.inference_mode():
+            parts = model({key: value[chosen] for key, value in batch.items()})
+        for view in VIEWS:
+            expected = {name: values[chosen] for name, values in together[view].items()}
+            compare_slots(expected, parts[view].to_numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_saving_and_loading_changes_no_bit(model, seen, tmp_path):
+    batch, _, _ = seen
+    model.save_pretrained(tmp_path)
+    loaded = DETRJEPA.from_pretrained(tmp_path)
+    assert loaded.config == model.config
+    state = loaded.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    part = {key: value[:2] for key, value in batch.items()}
+    with torch.inference_mode():
+        before, after = model(part), loaded(part)
+    for view in VIEWS:
+        compare_slots(before[view].to_numpy(), after[view].to_numpy(), rtol=0, atol=0)
+
+
+def test_bands_are_known_by_name(model):
+    """The order in which a user gives the bands changes no bit of the catalogue."""
+    scene = make_scene(np.random.default_rng([424242, 0]))
+    rng, wcs = np.random.default_rng(6), WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150.0, 2.0], [64.5, 64.5]
+    wcs.wcs.cdelt = [-0.2 / 3600, 0.2 / 3600]
+    image = scene.rubin + rng.normal(0, 2.0, scene.rubin.shape)
+    planes = {
+        band: (image[k], np.full(image[k].shape, 4.0), scene.rubin_psf[k]) for k, band in enumerate("ugrizy")
+    }
+    catalogs = []
+    for order in ("ugrizy", "ziyrug"):
+        data, variance, psf = ({band: planes[band][part] for band in order} for part in range(3))
+        rubin = SurveyImage(data, wcs, survey="rubin", unit="nJy", variance=variance, psf=psf)
+        catalogs.append(model.catalog(rubin))
+    first, second = catalogs
+    assert len(first) > 10
+    for name in ("activity", "embedding", "rubin_u_flux", "rubin_y_flux"):
+        np.testing.assert_array_equal(np.asarray(first[name]), np.asarray(second[name]), err_msg=name)
 
 
 def test_noise_is_empty(model):

@@ -1,0 +1,171 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Columns of the catalogue: one registry makes the descriptions and UCDs of every file and of the guide."""
+
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import Column as PlainColumn
+from astropy.table import MaskedColumn, QTable, Table
+from astropy.utils.masked import Masked
+
+from jaisp.surveys import EUCLID, RUBIN, column_prefix
+
+__all__ = ["COLUMNS", "Column", "describe_columns", "split_coordinates", "unite_coordinates"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """
+    One column of the catalogue.
+
+    Parameters
+    ----------
+    name : str
+        Name of the column.
+    description : str
+        What it holds, in one line.
+    ucd : str
+        Unified content descriptor (IVOA UCD1+), by which TOPCAT and other tools know what it is; ``""`` where
+        there is none.
+    masked : bool
+        Whether it has no value where an object has none, as opposed to NaN or 0.
+    """
+
+    name: str
+    description: str
+    ucd: str = ""
+    masked: bool = False
+
+
+# Regions of the spectrum as UCD1+ names them.
+_SPECTRUM = {
+    "u": "em.opt.U",
+    "g": "em.opt.B",
+    "r": "em.opt.R",
+    "i": "em.opt.I",
+    "z": "em.opt.I",
+    "y": "em.opt.I",
+    "VIS": "em.opt",
+    "Y": "em.IR.NIR",
+    "J": "em.IR.J",
+    "H": "em.IR.H",
+}
+
+
+def _columns():
+    yield Column("id", "number of the object, in order of its activity", "meta.id;meta.main")
+    yield Column("sky_centroid", "position in the reference frame (ICRS)", "pos.eq;meta.main")
+    yield Column("ra_err", "1 sigma along right ascension, times cos(dec)", "stat.error;pos.eq.ra")
+    yield Column("dec_err", "1 sigma along declination", "stat.error;pos.eq.dec")
+    yield Column("x_centroid", "position on the reference image, 0-based", "pos.cartesian.x;instr.det")
+    yield Column("y_centroid", "position on the reference image, 0-based", "pos.cartesian.y;instr.det")
+    yield Column("activity", "calibrated probability that the object is real", "stat.probability")
+    for survey in (RUBIN, EUCLID):
+        own = f"of the object's slot from {survey.label} alone"
+        yield Column(f"{survey.name}_activity", f"activity {own}", "stat.probability")
+        yield Column(f"{survey.name}_sky_centroid", f"position {own} (ICRS)", "pos.eq", True)
+        yield Column(f"{survey.name}_slot", f"number {own} within its tile", "meta.id.part", True)
+    yield Column("tile", "tile in which the object was found", "meta.id.part", True)
+    yield Column(
+        "match_similarity", "cosine of the embeddings of the two surveys' slots", "stat.correlation", True
+    )
+    yield Column("match_probability", "that the slots of both surveys are one object", "stat.probability")
+    yield Column("separation", "between the slots of the two surveys", "pos.angDistance", True)
+    for survey in (RUBIN, EUCLID):
+        for band in survey.band_names:
+            prefix, where = column_prefix(survey, band), _SPECTRUM[band]
+            text = f"total deblended flux density in {survey.label} {band}"
+            yield Column(f"{prefix}_flux", f"{text}, NaN where not measurable", f"phot.flux.density;{where}")
+            yield Column(
+                f"{prefix}_flux_err", f"1 sigma of the {text}", f"stat.error;phot.flux.density;{where}"
+            )
+    yield Column("half_light_radius", "intrinsic, of the circle of the same area", "phys.angSize;src")
+    yield Column("semimajor_axis", "intrinsic, of the half-light ellipse", "phys.angSize.smajAxis")
+    yield Column("semiminor_axis", "intrinsic, of the half-light ellipse", "phys.angSize.sminAxis")
+    yield Column("orientation", "of the major axis, from +x of the reference image towards +y", "pos.posAng")
+    yield Column("star_probability", "that the object is a point source", "src.class.starGalaxy")
+    yield Column("blend_id", "group of objects whose light overlaps", "meta.id.assoc")
+    yield Column("n_blended", "number of objects in the group", "meta.number;src")
+    yield Column("rubin_unrecognized_blend", "one Rubin slot faces several Euclid objects", "meta.code")
+    yield Column("embedding", "place on the manifold of objects, a unit vector", "")
+    yield Column("flags", "sum of the bits of jaisp.catalog.FLAGS", "meta.code.qual")
+
+
+#: Every column, in the order of the catalogue.
+COLUMNS = tuple(_columns())
+_BY_NAME = {column.name: column for column in COLUMNS}
+_AXES = {"ra": ("right ascension", "pos.eq.ra"), "dec": ("declination", "pos.eq.dec")}
+
+
+def describe_columns(table):
+    """Give the columns of a catalogue their ``info.description`` and ``info.meta["ucd"]``, in place."""
+    for name in set(table.colnames) & set(_BY_NAME):
+        info, column = table[name].info, _BY_NAME[name]
+        info.description = column.description
+        if column.ucd:
+            info.meta = {**(info.meta or {}), "ucd": column.ucd}
+
+
+def split_coordinates(table):
+    """
+    Return a plain table in which each column of coordinates is two columns of degrees.
+
+    ``sky_centroid`` becomes ``ra`` and ``dec``, ``rubin_sky_centroid`` ``rubin_ra`` and ``rubin_dec``. Masks,
+    units, descriptions and UCDs go along; `unite_coordinates` is the way back.
+    """
+    plain = Table(table[[name for name in table.colnames if not isinstance(table[name], SkyCoord)]])
+    flat = Table(meta=table.meta)
+    for name in table.colnames:
+        if name in plain.colnames:
+            flat[name] = plain[name]
+            continue
+        sky, prefix = table[name].icrs, name.removesuffix("sky_centroid")
+        for axis, (word, ucd) in _AXES.items():
+            column = _degrees(getattr(sky, axis))
+            text = _BY_NAME[name].description if name in _BY_NAME else name
+            column.description = f"{word}: {text}"
+            column.meta["ucd"] = ucd if prefix else f"{ucd};meta.main"
+            flat[f"{prefix}{axis}"] = column
+    return flat
+
+
+def _degrees(angle):
+    if isinstance(angle, Masked):
+        return MaskedColumn(angle.unmasked.to_value(u.deg), mask=angle.mask, unit=u.deg)
+    return PlainColumn(angle.to_value(u.deg), unit=u.deg)
+
+
+def unite_coordinates(flat):
+    """Return the catalogue whose coordinates `split_coordinates` split, as a `~astropy.table.QTable`."""
+    table = QTable(meta=flat.meta)
+    for name in flat.colnames:
+        prefix, _, axis = name.rpartition("_") if "_" in name else ("", "", name)
+        prefix = f"{prefix}_" if prefix else ""
+        if axis == "dec" and f"{prefix}ra" in flat.colnames:
+            continue
+        if axis == "ra" and f"{prefix}dec" in flat.colnames:
+            known = _BY_NAME.get(f"{prefix}sky_centroid")
+            ra, dec = (_angle(flat[f"{prefix}{part}"], known) for part in _AXES)
+            table[f"{prefix}sky_centroid"] = SkyCoord(ra, dec, frame="icrs")
+        else:
+            table[name] = _column(flat[name], _BY_NAME.get(name))
+    describe_columns(table)
+    return table
+
+
+def _angle(column, known):
+    values = np.asarray(np.ma.getdata(column), float)
+    if not isinstance(column, MaskedColumn) or not (known and known.masked):
+        return values * u.deg
+    return Masked(np.where(column.mask, 0, values) * u.deg, mask=column.mask)
+
+
+def _column(column, known):
+    """Give a column its NaN back where a format masks them, and drop a mask that masks nothing."""
+    if known is None or known.masked or not isinstance(column, MaskedColumn):
+        return column
+    if column.dtype.kind == "f":
+        return column.filled(np.nan)
+    return PlainColumn(column)
