@@ -10,6 +10,7 @@ from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from sphinx.errors import ExtensionError
 from sphinx_astropy.conf.v2 import *  # noqa: F403
 from sphinx_astropy.conf.v2 import exclude_patterns, extensions
@@ -34,12 +35,42 @@ extensions.remove("sphinx.ext.inheritance_diagram")
 automodapi_inheritance_diagram = False
 automodsumm_inherited_members = False
 
-exclude_patterns.append("_templates")
+exclude_patterns.extend(["_templates", "gallery/*.txt", "gallery/*.py"])
 html_title = f"jaisp {release}"
 html_show_sourcelink = False
 numpydoc_xref_param_type = False
 linkcheck_timeout = 10
 linkcheck_retries = 1
+
+
+def gallery_figures(block, block_vars, gallery_conf):
+    """Save the figures that a block of an example made: jaisp makes them without pyplot."""
+    from sphinx_gallery.scrapers import figure_rst
+
+    seen = gallery_conf.setdefault("jaisp_seen", {})
+    paths = []
+    for value in list(block_vars["example_globals"].values()):
+        if isinstance(value, Figure) and id(value) not in seen:
+            seen[id(value)] = value  # held, so that its id stays its own
+            paths.append(next(block_vars["image_path_iterator"]))
+            value.savefig(paths[-1], dpi=90)
+    return figure_rst(paths, gallery_conf["src_dir"])
+
+
+extensions.append("sphinx_gallery.gen_gallery")
+suppress_warnings = ["config.cache"]  # a function as a setting cannot be cached, and need not be
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "api/gallery",
+    "image_scrapers": (gallery_figures,),
+    "capture_repr": (),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "write_computation_times": False,
+    "copyfile_regex": "",
+    "remove_config_comments": True,
+}
 
 
 def write_flags(app):
@@ -48,6 +79,23 @@ def write_flags(app):
 
     with (GENERATED / "flags.csv").open("w", newline="") as file:
         csv.writer(file).writerows((flag.value, f"``{flag.name}``", flag.description) for flag in FLAGS)
+
+
+def write_columns(app):
+    """Write the table of columns that the guide shows, from the registry."""
+    from jaisp.catalog import COLUMNS
+
+    # The ten bands have the same two columns.
+    rows = {}
+    for column in COLUMNS:
+        name, text, ucd = column.name, column.description, column.ucd
+        if "_flux" in name:
+            name = f"<survey>_<band>_flux{'_err' if name.endswith('_err') else ''}"
+            text = text.replace(" in Rubin u", "")
+            ucd = ucd.replace("em.opt.U", "em...")
+        rows.setdefault(name, (f"``{name}``", column.unit, text, f"``{ucd}``" if ucd else ""))
+    with (GENERATED / "columns.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows.values())
 
 
 def write_validation(app):
@@ -71,6 +119,7 @@ def run_demo(app):
 
 def setup(app):
     GENERATED.mkdir(exist_ok=True)
+    app.connect("builder-inited", write_columns)
     app.connect("builder-inited", write_flags)
     app.connect("builder-inited", write_validation)
     app.connect("builder-inited", run_demo)

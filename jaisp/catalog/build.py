@@ -129,7 +129,7 @@ def make_catalog(
     )
     table = table[table["activity"] > activity]
     table = table[np.argsort(-table["activity"], kind="stable")]
-    table["id"] = np.arange(1, len(table) + 1)
+    table["id"][:] = np.arange(1, len(table) + 1)
     return table
 
 

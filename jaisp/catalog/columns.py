@@ -31,12 +31,15 @@ class Column:
         there is none.
     masked : bool
         Whether it has no value where an object has none, as opposed to NaN or 0.
+    unit : str
+        Unit, ``""`` where there is none.
     """
 
     name: str
     description: str
     ucd: str = ""
     masked: bool = False
+    unit: str = ""
 
 
 # Regions of the spectrum as UCD1+ names them.
@@ -57,10 +60,16 @@ _SPECTRUM = {
 def _columns():
     yield Column("id", "number of the object, in order of its activity", "meta.id;meta.main")
     yield Column("sky_centroid", "position in the reference frame (ICRS)", "pos.eq;meta.main")
-    yield Column("ra_err", "1 sigma along right ascension, times cos(dec)", "stat.error;pos.eq.ra")
-    yield Column("dec_err", "1 sigma along declination", "stat.error;pos.eq.dec")
-    yield Column("x_centroid", "position on the reference image, 0-based", "pos.cartesian.x;instr.det")
-    yield Column("y_centroid", "position on the reference image, 0-based", "pos.cartesian.y;instr.det")
+    yield Column(
+        "ra_err", "1 sigma along right ascension, times cos(dec)", "stat.error;pos.eq.ra", unit="mas"
+    )
+    yield Column("dec_err", "1 sigma along declination", "stat.error;pos.eq.dec", unit="mas")
+    yield Column(
+        "x_centroid", "position on the reference image, 0-based", "pos.cartesian.x;instr.det", unit="pix"
+    )
+    yield Column(
+        "y_centroid", "position on the reference image, 0-based", "pos.cartesian.y;instr.det", unit="pix"
+    )
     yield Column("activity", "calibrated probability that the object is real", "stat.probability")
     for survey in (RUBIN, EUCLID):
         own = f"of the object's slot from {survey.label} alone"
@@ -72,19 +81,38 @@ def _columns():
         "match_similarity", "cosine of the embeddings of the two surveys' slots", "stat.correlation", True
     )
     yield Column("match_probability", "that the slots of both surveys are one object", "stat.probability")
-    yield Column("separation", "between the slots of the two surveys", "pos.angDistance", True)
+    yield Column("separation", "between the slots of the two surveys", "pos.angDistance", True, unit="mas")
     for survey in (RUBIN, EUCLID):
         for band in survey.band_names:
             prefix, where = column_prefix(survey, band), _SPECTRUM[band]
             text = f"total deblended flux density in {survey.label} {band}"
-            yield Column(f"{prefix}_flux", f"{text}, NaN where not measurable", f"phot.flux.density;{where}")
             yield Column(
-                f"{prefix}_flux_err", f"1 sigma of the {text}", f"stat.error;phot.flux.density;{where}"
+                f"{prefix}_flux",
+                f"{text}, NaN where not measurable",
+                f"phot.flux.density;{where}",
+                unit="nJy",
             )
-    yield Column("half_light_radius", "intrinsic, of the circle of the same area", "phys.angSize;src")
-    yield Column("semimajor_axis", "intrinsic, of the half-light ellipse", "phys.angSize.smajAxis")
-    yield Column("semiminor_axis", "intrinsic, of the half-light ellipse", "phys.angSize.sminAxis")
-    yield Column("orientation", "of the major axis, from +x of the reference image towards +y", "pos.posAng")
+            yield Column(
+                f"{prefix}_flux_err",
+                f"1 sigma of the {text}",
+                f"stat.error;phot.flux.density;{where}",
+                unit="nJy",
+            )
+    yield Column(
+        "half_light_radius", "intrinsic, of the circle of the same area", "phys.angSize;src", unit="arcsec"
+    )
+    yield Column(
+        "semimajor_axis", "intrinsic, of the half-light ellipse", "phys.angSize.smajAxis", unit="arcsec"
+    )
+    yield Column(
+        "semiminor_axis", "intrinsic, of the half-light ellipse", "phys.angSize.sminAxis", unit="arcsec"
+    )
+    yield Column(
+        "orientation",
+        "of the major axis, from +x of the reference image towards +y",
+        "pos.posAng",
+        unit="deg",
+    )
     yield Column("star_probability", "that the object is a point source", "src.class.starGalaxy")
     yield Column("blend_id", "group of objects whose light overlaps", "meta.id.assoc")
     yield Column("n_blended", "number of objects in the group", "meta.number;src")

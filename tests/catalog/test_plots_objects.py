@@ -56,7 +56,7 @@ def test_embedding(table):
 
 
 def test_embedding_refusals(table):
-    with pytest.raises(ConfigError, match=r"no column 'activty' .* .did you mean 'activity'"):
-        plot_embedding(table, "activty")
+    with pytest.raises(ConfigError, match=r"no column 'activities' .* .did you mean 'activity'"):
+        plot_embedding(table, "activities")
     with pytest.raises(ConfigError, match="embedding does not hold one number for each of 30"):
         plot_embedding(table, "embedding")

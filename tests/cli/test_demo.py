@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from astropy.table import QTable
 
-from jaisp.catalog import read_catalog
+from jaisp.catalog import COLUMNS, read_catalog
 from jaisp.cli import main
 
 
@@ -30,6 +30,14 @@ def test_demo(workplace, contents, capsys):
     ]
     first, second = (read_catalog(f"jaisp-demo/catalog.{suffix}") for suffix in ("fits", "ecsv"))
     assert first.colnames == second.colnames
+    assert first.colnames == [column.name for column in COLUMNS]
+    for column in COLUMNS:
+        info = first[column.name].info
+        assert info.description == column.description
+        if column.name.endswith("sky_centroid"):
+            continue
+        assert str(info.unit or "") == column.unit, column.name
+        assert column.masked == hasattr(first[column.name], "mask"), column.name
     lines = out.splitlines()
     bright, found = numbers(next(line for line in lines if "joint S/N above 30" in line))
     (false,) = numbers(next(line for line in lines if "no true source" in line))
