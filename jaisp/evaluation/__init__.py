@@ -25,6 +25,7 @@ from jaisp.evaluation.matched_filter import MatchedFilter
 from jaisp.evaluation.matching import FieldMatch, match_field, match_one_to_one
 from jaisp.evaluation.measurement import Residuals, flux_residuals, position_residuals
 from jaisp.evaluation.peers import SEPEuclid, SEPJoined, SEPRubin, SEPStack, sep_peers
+from jaisp.evaluation.photutils_peers import PhotutilsPSF, PhotutilsSegmentation
 from jaisp.evaluation.probes import (
     bootstrap_groups,
     explained_variance,
@@ -34,9 +35,12 @@ from jaisp.evaluation.probes import (
     ranking_quality,
 )
 from jaisp.evaluation.report import Comparison, compare, markdown_table, plot_curves
+from jaisp.evaluation.skies import DEPTHS, KINDS, Folders, Skies, read_field
 from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, tune
 
 __all__ = [
+    "DEPTHS",
+    "KINDS",
     "BandModel",
     "Bounds",
     "Calibration",
@@ -44,15 +48,19 @@ __all__ = [
     "DetectionScore",
     "Field",
     "FieldMatch",
+    "Folders",
     "MatchedFilter",
     "Objects",
     "Pairs",
+    "PhotutilsPSF",
+    "PhotutilsSegmentation",
     "Residuals",
     "Retrieval",
     "SEPEuclid",
     "SEPJoined",
     "SEPRubin",
     "SEPStack",
+    "Skies",
     "Tuning",
     "ab_magnitude",
     "activity_calibration",
@@ -77,6 +85,7 @@ __all__ = [
     "probe",
     "quadratic_features",
     "ranking_quality",
+    "read_field",
     "retrieval",
     "right_partner",
     "score",
