@@ -91,7 +91,7 @@ class PhotutilsSegmentation(Peer):
 
 class PhotutilsPSF(PhotutilsSegmentation):
     """
-    ``PSFPhotometry`` with the true PSF of VIS at what `PhotutilsSegmentation` finds: all are taken for points.
+    ``PSFPhotometry`` with the true PSF of VIS, of what `PhotutilsSegmentation` finds: all taken for points.
 
     Settings as there; ``ranking`` may also be the S/N of the fitted flux.
     """
