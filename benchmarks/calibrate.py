@@ -14,11 +14,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from detection import DEPTHS, KINDS, Skies, spread
+from detection import spread
 
 from jaisp import DETRJEPA
 from jaisp.catalog import ActivityCalibration
-from jaisp.evaluation import Field, flux_residuals, match_catalog, position_residuals
+from jaisp.evaluation import DEPTHS, KINDS, Field, Skies, flux_residuals, match_catalog, position_residuals
 from jaisp.evaluation.matching import IGNORED, TRUE
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 

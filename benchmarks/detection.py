@@ -11,7 +11,6 @@ test fields. Example::
 
 import argparse
 import json
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -21,8 +20,11 @@ from astropy.table import QTable, vstack
 
 import jaisp
 from jaisp.evaluation import (
-    Field,
+    DEPTHS,
+    KINDS,
+    Folders,
     MatchedFilter,
+    Skies,
     ab_magnitude,
     activity_calibration,
     compare,
@@ -34,96 +36,9 @@ from jaisp.evaluation import (
     sep_peers,
 )
 from jaisp.exceptions import JaispError, MissingDependencyError
-from jaisp.io import read_euclid, read_rubin
-from jaisp.simulation import simulate
 from jaisp.surveys import EUCLID, RUBIN
 
-DEPTHS = ("ten_year", "dp1", "deep")
-KINDS = {
-    "plain": {"bright_stars": [False], "galaxies": ["sersic"]},
-    "hard": {"bright_stars": [True, True, False], "galaxies": ["knots", "sersic"]},
-}
-PSFS = ("kolmogorov", "airy", "moffat")
-ROTATIONS = (0.0, 20.0, 45.0, 75.0, 130.0, 200.0)
-# Far from the seeds of `jaisp simulate` and of training, which count from 0.
-SEEDS = {
-    "calibration": 6_000_000,
-    "validation": 7_000_000,
-    "test": 8_000_000,
-    "embedding": 9_000_000,
-    "measurement": 11_000_000,
-}
 NAME = "jaisp"
-
-
-@dataclass
-class Skies:
-    """Fields of one kind, drawn when first asked for and read anew each time: memory holds one at a time."""
-
-    folder: Path
-    split: str
-    depth: str
-    kind: str
-    n_fields: int
-    size: float
-    surveys: str = "both"
-    bands: tuple = ()
-
-    def paths(self):
-        """Folders of the fields."""
-        for k in range(self.n_fields):
-            folder = self.folder / self.depth / self.kind / f"{self.split}_{k:02d}_{self.size:g}"
-            if not (folder / "field_000" / "truth.fits").exists():
-                options = {key: values[k % len(values)] for key, values in KINDS[self.kind].items()}
-                options |= {
-                    "psf": PSFS[k % len(PSFS)],
-                    "rotation": ROTATIONS[k % len(ROTATIONS)],
-                    "depth": self.depth,
-                }
-                seed = (
-                    SEEDS[self.split]
-                    + 1000 * DEPTHS.index(self.depth)
-                    + 100 * list(KINDS).index(self.kind)
-                    + k
-                )
-                simulate(folder, n_tiles=1, seed=seed, size_arcmin=self.size, **options)
-            yield folder / "field_000"
-
-    def __iter__(self):
-        for folder in self.paths():
-            yield read_field(folder, surveys=self.surveys, bands=self.bands)
-
-    def __len__(self):
-        return self.n_fields
-
-
-@dataclass
-class Folders:
-    """Fields that someone else drew, in the layout of `jaisp simulate`."""
-
-    folders: list
-    surveys: str = "both"
-    bands: tuple = ()
-
-    def __iter__(self):
-        for folder in self.folders:
-            yield read_field(folder, surveys=self.surveys, bands=self.bands)
-
-    def __len__(self):
-        return len(self.folders)
-
-
-def read_field(folder, *, surveys="both", bands=()):
-    """Images and truth of one folder; surveys and bands that were not asked for are left out."""
-    images = {}
-    for survey, read in ((RUBIN, read_rubin), (EUCLID, read_euclid)):
-        images[survey.name] = None
-        files = sorted(folder.glob(f"{survey.name}_*.fits*"))
-        if files and surveys in ("both", survey.name):
-            image = read(files)
-            wanted = [band for band in image.bands if not bands or band in bands]
-            images[survey.name] = image.select(wanted) if wanted else None
-    return Field(images["rubin"], images["euclid"], QTable.read(folder / "truth.fits"))
 
 
 def quick(peer):

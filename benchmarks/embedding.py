@@ -18,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable
-from detection import DEPTHS, KINDS, Skies
 from embedding_skies import SCENE_SEED, VIEWS, black_box, see_fields, see_scenes, with_vector
 
 import jaisp
 from jaisp.evaluation import (
+    DEPTHS,
+    KINDS,
     Objects,
+    Skies,
     bootstrap_groups,
     effective_rank,
     explained_variance,

@@ -7,11 +7,10 @@ import sys
 
 import numpy as np
 import torch
-from detection import read_field
 
 from jaisp import SurveyImage
 from jaisp.catalog import detect, read_catalog
-from jaisp.evaluation import Field, match_catalog, slot_spread
+from jaisp.evaluation import Field, match_catalog, read_field, slot_spread
 from jaisp.io import align
 from jaisp.simulation import NoiseBank, SceneConfig, draw_tile, make_scenes, write_euclid, write_rubin
 from jaisp.surveys import RUBIN

@@ -14,14 +14,18 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable, vstack
-from detection import DEPTHS, KINDS, SEEDS, Skies, spread
+from detection import spread
 from matplotlib.figure import Figure
 from measurement_checks import blend_pairs, merged_by_rubin, offset_field_check, wrong_inputs
 from measurement_rows import BANDS, catalogs, source_rows
 
 import jaisp
 from jaisp.evaluation import (
+    DEPTHS,
+    KINDS,
+    SPLITS,
     DetectionScore,
+    Skies,
     activity_calibration,
     calibration,
     cross_match_outcomes,
@@ -273,7 +277,7 @@ def parse(argv):
     parser.add_argument("--depths", nargs="+", choices=DEPTHS, default=list(DEPTHS))
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument(
-        "--split", choices=list(SEEDS), default="measurement", help="which skies; tune on calibration"
+        "--split", choices=list(SPLITS), default="measurement", help="which skies; tune on calibration"
     )
     parser.add_argument("--weights", help="folder of a trained model (the bundled one)")
     parser.add_argument("--quick", action="store_true", help="one small field, for a test")
@@ -310,7 +314,7 @@ def main(argv=None):
     try:
         model = jaisp.DETRJEPA.from_pretrained(args.weights)
         rows, pairs, flagged, outcomes, wrong = measure_skies(args, model)
-        offsets = offset_field_check(model, SEEDS[args.split], size=1.0 if args.quick else 3.0)
+        offsets = offset_field_check(model, SPLITS[args.split], size=1.0 if args.quick else 3.0)
     except JaispError as error:
         raise SystemExit(f"measurement.py: {error}") from None
     rows.write(args.output / "measurement.ecsv", overwrite=True)

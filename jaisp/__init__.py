@@ -15,6 +15,8 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 _LAZY = {
     "DETRJEPA": "jaisp.models",
+    "ObjectJEPA": "jaisp.models",
+    "PatchJEPA": "jaisp.models",
     "SurveyImage": "jaisp.image",
     "align": "jaisp.io",
     "read_euclid": "jaisp.io",

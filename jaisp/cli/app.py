@@ -10,12 +10,12 @@ import threading
 import warnings
 
 from jaisp import __version__
-from jaisp.cli import catalog, demo, report, simulate, train
+from jaisp.cli import benchmark, catalog, demo, report, simulate, train
 from jaisp.exceptions import JaispError, JaispWarning
 
 __all__ = ["build_parser", "main"]
 
-_COMMANDS = (demo, catalog, report, simulate, train)
+_COMMANDS = (demo, catalog, report, simulate, train, benchmark)
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 _TERMINATED = 143

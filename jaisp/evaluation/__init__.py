@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Catalogues and embeddings against truth and against their nulls, and the classical peers."""
 
+from jaisp.evaluation.benchmark import binned, field_bounds, headline, tuning_table
 from jaisp.evaluation.bounds import BandModel, Bounds, cramer_rao
 from jaisp.evaluation.calibration import (
     Calibration,
@@ -25,7 +26,9 @@ from jaisp.evaluation.embedding import (
 from jaisp.evaluation.matched_filter import MatchedFilter
 from jaisp.evaluation.matching import FieldMatch, match_field, match_one_to_one
 from jaisp.evaluation.measurement import Residuals, flux_residuals, position_residuals
+from jaisp.evaluation.partners import object_gauges, peer_partners, tile_gauges
 from jaisp.evaluation.peers import SEPEuclid, SEPJoined, SEPRubin, SEPStack, sep_peers
+from jaisp.evaluation.photutils_peers import PhotutilsPSF, PhotutilsSegmentation
 from jaisp.evaluation.probes import (
     bootstrap_groups,
     explained_variance,
@@ -35,9 +38,14 @@ from jaisp.evaluation.probes import (
     ranking_quality,
 )
 from jaisp.evaluation.report import Comparison, compare, markdown_table, plot_curves
-from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, tune
+from jaisp.evaluation.skies import DEPTHS, KINDS, SPLITS, Folders, Skies, read_field
+from jaisp.evaluation.summary import benchmark_markdown, plot_bins
+from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, sky_blocks, tune
 
 __all__ = [
+    "DEPTHS",
+    "KINDS",
+    "SPLITS",
     "BandModel",
     "Bounds",
     "Calibration",
@@ -45,18 +53,24 @@ __all__ = [
     "DetectionScore",
     "Field",
     "FieldMatch",
+    "Folders",
     "MatchedFilter",
     "Objects",
     "Pairs",
+    "PhotutilsPSF",
+    "PhotutilsSegmentation",
     "Residuals",
     "Retrieval",
     "SEPEuclid",
     "SEPJoined",
     "SEPRubin",
     "SEPStack",
+    "Skies",
     "Tuning",
     "ab_magnitude",
     "activity_calibration",
+    "benchmark_markdown",
+    "binned",
     "bootstrap_groups",
     "calibration",
     "compare",
@@ -66,24 +80,33 @@ __all__ = [
     "effective_rank",
     "evaluate",
     "explained_variance",
+    "field_bounds",
     "flux_features",
     "flux_residuals",
+    "headline",
     "markdown_table",
     "match_by_similarity",
     "match_catalog",
     "match_field",
     "match_on_sky",
     "match_one_to_one",
+    "object_gauges",
+    "peer_partners",
+    "plot_bins",
     "plot_curves",
     "position_residuals",
     "probe",
     "quadratic_features",
     "ranking_quality",
+    "read_field",
     "retrieval",
     "right_partner",
     "score",
     "sep_peers",
+    "sky_blocks",
     "slot_spread",
+    "tile_gauges",
     "true_pairs",
     "tune",
+    "tuning_table",
 ]

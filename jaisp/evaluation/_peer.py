@@ -5,6 +5,7 @@ from itertools import product
 from typing import ClassVar
 
 import numpy as np
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
@@ -60,12 +61,16 @@ class Peer:
     def detect(self, prepared, **settings):
         raise NotImplementedError
 
+    def measured(self, prepared, **settings):
+        """As ``detect``, with ``euclid_vis_flux`` and its error where the peer can measure them."""
+        return self.detect(prepared, **settings)
+
     def __repr__(self):
         return f"<{type(self).__name__} {self.name!r}, {len(self.sweep())} settings>"
 
 
-def detections(wcs, x, y, snr):
-    """Table of detections in descending order of signal-to-noise ratio."""
+def detections(wcs, x, y, snr, **columns):
+    """Table of detections in descending order of signal-to-noise ratio; ``columns`` are sorted along."""
     order = np.argsort(-np.asarray(snr), kind="stable")
     ra, dec = wcs.pixel_to_world_values(np.asarray(x, float)[order], np.asarray(y, float)[order])
     frame = (wcs.wcs.radesys or "ICRS").lower()
@@ -73,5 +78,16 @@ def detections(wcs, x, y, snr):
         {
             "sky_centroid": SkyCoord(ra, dec, unit="deg", frame=frame).icrs,
             "snr": np.asarray(snr, float)[order],
+            **{name: values[order] for name, values in columns.items()},
         }
     )
+
+
+def vis_flux(flux, error):
+    """Columns of a measured VIS flux and its error in nJy, NaN where it failed."""
+    flux, error = np.asarray(flux, float), np.asarray(error, float)
+    good = np.isfinite(flux) & (error > 0)
+    return {
+        "euclid_vis_flux": np.where(good, flux, np.nan) * u.nJy,
+        "euclid_vis_flux_err": np.where(good, error, np.nan) * u.nJy,
+    }

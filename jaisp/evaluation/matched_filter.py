@@ -16,7 +16,7 @@ from jaisp.evaluation._grids import (
     resample,
     resample_valid,
 )
-from jaisp.evaluation._peer import Peer, detections
+from jaisp.evaluation._peer import Peer, detections, vis_flux
 from jaisp.evaluation.peers import join_detections
 
 __all__ = ["MatchedFilter"]
@@ -95,6 +95,22 @@ class MatchedFilter(Peer):
             return tables[0]
         rubin, euclid = tables
         return join_detections(prepared.wcs, euclid, rubin, self.radius / prepared.scale)
+
+    def measured(self, prepared, **settings):
+        """As ``detect``, with the flux in VIS that a point source at the place would have."""
+        table = self.detect(prepared, **settings)
+        if "VIS" not in prepared.surveys.get("euclid", {}):
+            return table
+        snr, root = prepared.surveys["euclid"]["VIS"]
+        x, y = (
+            np.rint(np.atleast_1d(v)).astype(int) for v in prepared.wcs.world_to_pixel(table["sky_centroid"])
+        )
+        snr, root = (plane[y.clip(0, snr.shape[0] - 1), x.clip(0, snr.shape[1] - 1)] for plane in (snr, root))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns = vis_flux(snr / root, np.where(root > 0, 1 / root, np.nan))
+        for name, values in columns.items():
+            table[name] = values
+        return table
 
     def _peaks(self, prepared, surveys, settings):
         x, y, snr, dip, ratio = prepared.peaks(

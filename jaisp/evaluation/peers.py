@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from jaisp.evaluation._grids import detection_grid, filled, pixel_map, resample, resample_valid
-from jaisp.evaluation._peer import Peer, detections
+from jaisp.evaluation._peer import Peer, detections, vis_flux
 from jaisp.exceptions import BandError, MissingDependencyError
 
 __all__ = ["SEPEuclid", "SEPJoined", "SEPRubin", "SEPStack", "sep_peers"]
@@ -16,6 +16,7 @@ _STACK_BANDS = ("g", "r", "i", "z")
 # The kernel that SExtractor and SEP call their default (FWHM 2 pixels).
 _DEFAULT_KERNEL = np.array([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]])
 _APERTURE = 0.3  # arcsec
+_SMALLEST = 1.75  # pixels: least Kron radius, as SExtractor's PHOT_AUTOPARAMS
 
 
 def import_sep():
@@ -51,6 +52,10 @@ class _SEPPeer(Peer):
         """Find sources on what ``prepare`` returned; settings as in ``grid``."""
         return _extract(prepared, self.settings(**settings))
 
+    def measured(self, prepared, **settings):
+        """As ``detect``, with Kron fluxes in VIS where the detection image lies on its pixels."""
+        return _extract(prepared, self.settings(**settings), with_flux=prepared.vis is not None)
+
 
 class SEPEuclid(_SEPPeer):
     """SEP on VIS alone (or the sharpest Euclid band there is)."""
@@ -61,7 +66,9 @@ class SEPEuclid(_SEPPeer):
         """Signal-to-noise image of the first Euclid band."""
         _need(euclid, self.name, "euclid")
         band = euclid.bands[0]
-        return _Prepared(_stack([filled(euclid, band)]), euclid.wcs, euclid.psf[band], euclid.pixel_scale)
+        piece = filled(euclid, band)
+        scale = euclid.pixel_scale
+        return _Prepared(_stack([piece]), euclid.wcs, euclid.psf[band], scale, vis=_vis(euclid))
 
 
 class SEPRubin(_SEPPeer):
@@ -99,7 +106,7 @@ class SEPStack(_SEPPeer):
             pieces.append(filled(euclid, euclid.bands[0]))
             psf = euclid.psf[euclid.bands[0]]
         scale = euclid.pixel_scale if euclid is not None else rubin.pixel_scale / 2
-        return _Prepared(_stack(pieces), wcs, psf, scale)
+        return _Prepared(_stack(pieces), wcs, psf, scale, vis=_vis(euclid))
 
 
 class SEPJoined(Peer):
@@ -163,23 +170,49 @@ def join_detections(wcs, first, second, radius):
 
 
 class _Prepared:
-    """A signal-to-noise image with its WCS, PSF and pixel scale, and the extractions already made."""
+    """A signal-to-noise image with its WCS, PSF and pixel scale, VIS beside it, and the extractions made."""
 
-    def __init__(self, stack, wcs, psf, scale):
+    def __init__(self, stack, wcs, psf, scale, vis=None):
         self.image, self.bad = stack
-        self.wcs, self.psf, self.scale = wcs, psf, scale
+        self.wcs, self.psf, self.scale, self.vis = wcs, psf, scale, vis
         self.cache = {}
 
 
-def _extract(prepared, settings):
+def _vis(euclid):
+    """Sky-subtracted VIS (nJy), its errors and bad pixels; None without it."""
+    if euclid is None or "VIS" not in euclid.bands:
+        return None
+    data, weight = filled(euclid, "VIS")
+    bad = ~(weight > 0)
+    error = np.sqrt(1 / np.where(bad, 1, weight))
+    return tuple(np.ascontiguousarray(plane) for plane in (data.astype(float), error.astype(float), bad))
+
+
+def _extract(prepared, settings, *, with_flux=False):
     """Run SEP with one group of settings."""
     key = tuple(
         settings[name] for name in ("background", "threshold", "kernel", "deblend_cont", "deblend_nthresh")
     )
     if key not in prepared.cache:
         prepared.cache[key] = _run_sep(prepared, *key)
-    x, y, snr = prepared.cache[key]
-    return detections(prepared.wcs, x, y, snr[settings["ranking"]])
+    x, y, snr, shape, segments = prepared.cache[key]
+    flux = vis_flux(*_kron(prepared.vis, segments, x, y, *shape)) if with_flux else {}
+    return detections(prepared.wcs, x, y, snr[settings["ranking"]], **flux)
+
+
+def _kron(vis, segments, x, y, a, b, theta):
+    """Kron fluxes in VIS as SExtractor measures them, neighbours masked, and errors."""
+    sep = import_sep()
+    data, error, bad = vis
+    a, b = np.maximum(a, 0.5), np.maximum(b, 0.5)
+    own = {"mask": bad, "segmap": segments, "seg_id": np.arange(1, len(x) + 1, dtype=np.int32)}
+    radius, _ = sep.kron_radius(data, x, y, a, b, theta, 6.0, **own)
+    small = ~(radius * np.sqrt(a * b) >= _SMALLEST)
+    flux, flux_err, _ = sep.sum_ellipse(
+        data, x, y, a, b, theta, 2.5 * np.where(small, 1, radius), err=error, subpix=5, **own
+    )
+    circle, circle_err, _ = sep.sum_circle(data, x, y, _SMALLEST, err=error, subpix=5, **own)
+    return np.where(small, circle, flux), np.where(small, circle_err, flux_err)
 
 
 def _run_sep(prepared, background, threshold, kernel, deblend_cont, deblend_nthresh):
@@ -191,7 +224,7 @@ def _run_sep(prepared, background, threshold, kernel, deblend_cont, deblend_nthr
     box = round(background / prepared.scale)
     image = prepared.image - sep.Background(prepared.image, mask=prepared.bad, bw=box, bh=box).back()
     ones = np.ones_like(image)
-    found = sep.extract(
+    found, segments = sep.extract(
         image,
         threshold,
         err=ones,
@@ -201,6 +234,7 @@ def _run_sep(prepared, background, threshold, kernel, deblend_cont, deblend_nthr
         filter_type="matched",
         deblend_nthresh=deblend_nthresh,
         deblend_cont=deblend_cont,
+        segmentation_map=True,
     )
     x, y = found["x"], found["y"]
     flux, error, _ = sep.sum_circle(image, x, y, _APERTURE / prepared.scale, err=ones, mask=prepared.bad)
@@ -210,7 +244,8 @@ def _run_sep(prepared, background, threshold, kernel, deblend_cont, deblend_nthr
             "aperture": np.nan_to_num(flux / error, posinf=0, neginf=0),
             "peak": found["cpeak"],
         }
-    return x, y, snr
+    theta = np.clip(found["theta"], -np.pi / 2, np.pi / 2)
+    return x, y, snr, (found["a"], found["b"], theta), segments
 
 
 def _kernel(name, psf, scale):

@@ -1,7 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Finders side by side on the same fields: a table, Markdown, and purity-completeness curves."""
 
+import contextlib
+import ctypes
 import dataclasses
+import gc
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import numpy as np
 from astropy.table import QTable
 
 from jaisp.evaluation.detection import DetectionScore
-from jaisp.evaluation.tuning import evaluate, match_catalog, tune
+from jaisp.evaluation.tuning import match_catalog, sky_blocks, tune
 from jaisp.exceptions import MissingDependencyError
 
 __all__ = ["Comparison", "compare", "markdown_table", "plot_curves"]
@@ -28,13 +32,20 @@ class Comparison:
     settings : dict of str to dict of str to dict
         Settings chosen, likewise; empty for finders that were not tuned.
     catalogs : dict of str to list
-        Tables of the finders that were not tuned, one for each test field, cut to the part that is scored: in
-        the order of ``scores[name][...].fields``.
+        Tables of what was found, one for each test field (or piece of it), cut to the part that is scored: in
+        the order of ``scores[name]["best_f1"].fields``.
+    tunings : dict of str to `~jaisp.evaluation.Tuning`
+        Sweeps on the validation fields of the finders that were tuned.
+    costs : dict of str to dict
+        ``seconds`` of processor time a test field, all threads together, and ``memory_mb`` by which the
+        process's peak memory grew (NaN but on Linux).
     """
 
     scores: dict
     settings: dict = dataclasses.field(default_factory=dict)
     catalogs: dict = dataclasses.field(default_factory=dict)
+    tunings: dict = dataclasses.field(default_factory=dict)
+    costs: dict = dataclasses.field(default_factory=dict)
 
     def to_table(self, *, bootstrap=100, rng=0):
         """
@@ -73,7 +84,7 @@ class Comparison:
         return QTable(rows=rows)
 
 
-def compare(finders, peers, validation, test, **options):
+def compare(finders, peers, validation, test, *, blocks=1, **options):
     """
     Tune the peers on validation fields and score everything on test fields.
 
@@ -86,6 +97,9 @@ def compare(finders, peers, validation, test, **options):
     validation, test : iterable of `~jaisp.evaluation.Field`
         Fields; each is gone through once for each finder, so generators will not do. Loading fields in
         ``__iter__`` keeps memory small.
+    blocks : int
+        Each test field is cut into so many pieces along each side after the matching, for errors by
+        bootstrap over pieces of sky instead of over fields.
     **options
         As in `~jaisp.evaluation.match_catalog`.
 
@@ -96,19 +110,75 @@ def compare(finders, peers, validation, test, **options):
     statistics = ("best_f1", "completeness_95", "average_precision")
     result = Comparison({})
     for name, finder in finders.items():
-        matches, result.catalogs[name] = [], []
+        pieces, costs = [], []
         for field in test:
-            catalog, match = match_catalog(finder(field.rubin, field.euclid), field, **options)
-            result.catalogs[name].append(catalog)
-            matches.append(match)
-        result.scores[name] = dict.fromkeys(statistics, DetectionScore(matches))
+            with _Cost() as cost:
+                found = finder(field.rubin, field.euclid)
+            costs.append(cost)
+            pieces += _match(found, field, blocks, options)
+        result.scores[name] = dict.fromkeys(statistics, DetectionScore([match for _, match in pieces]))
+        result.catalogs[name] = [catalog for catalog, _ in pieces]
+        result.costs[name] = _mean_cost(costs)
     for peer in peers:
         tuning = tune(peer, validation, **options)
         chosen = {statistic: tuning.best(statistic) for statistic in statistics}
-        scores = evaluate(peer, test, list(chosen.values()), **options)
-        result.settings[peer.name] = chosen
-        result.scores[peer.name] = dict(zip(statistics, scores, strict=True))
+        pieces, costs = {statistic: [] for statistic in statistics}, []
+        for field in test:
+            with _Cost() as cost:
+                prepared = peer.prepare(field.rubin, field.euclid)
+                found = {"best_f1": peer.measured(prepared, **chosen["best_f1"])}
+            costs.append(cost)
+            found |= {name: peer.detect(prepared, **chosen[name]) for name in statistics[1:]}
+            for statistic, table in found.items():
+                pieces[statistic] += _match(table, field, blocks, {"ranking": "snr", **options})
+        result.tunings[peer.name], result.settings[peer.name] = tuning, chosen
+        result.scores[peer.name] = {
+            statistic: DetectionScore([match for _, match in matched])
+            for statistic, matched in pieces.items()
+        }
+        result.catalogs[peer.name] = [catalog for catalog, _ in pieces["best_f1"]]
+        result.costs[peer.name] = _mean_cost(costs)
     return result
+
+
+def _match(found, field, blocks, options):
+    """Pieces of catalogue and match of one field."""
+    catalog, match = match_catalog(found, field, **options)
+    return sky_blocks(catalog, match, field, blocks) if blocks > 1 else [(catalog, match)]
+
+
+class _Cost:
+    """Processor time in seconds and growth of the peak memory in MB of what runs inside."""
+
+    def __enter__(self):
+        gc.collect()
+        # Memory that was freed is given back, and the high-water mark put down to what is held now.
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        self._memory, self._start = _status("VmRSS"), time.process_time()
+        return self
+
+    def __exit__(self, *_):
+        self.seconds = time.process_time() - self._start
+        self.memory = _status("VmHWM") - self._memory
+
+
+def _status(name):
+    """Memory of this process in MB as Linux tells it, else NaN."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) / 1024
+    return np.nan
+
+
+def _mean_cost(costs):
+    return {
+        "seconds": float(np.mean([cost.seconds for cost in costs])),
+        "memory_mb": float(max(cost.memory for cost in costs)),
+    }
 
 
 def markdown_table(table):
@@ -154,15 +224,7 @@ def plot_curves(scores, path, *, title="", purity=0.95):
     MissingDependencyError
         Without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "figures need matplotlib, which is not installed; install it with: pip install 'jaisp[plot]'"
-        ) from None
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(6, 4.5))
     axes = figure.add_subplot()
     for name, score in scores.items():
         axes.plot(score.completeness, score.purity, label=f"{name} ({score.best_f1:.3f})", lw=1.5)
@@ -170,3 +232,17 @@ def plot_curves(scores, path, *, title="", purity=0.95):
     axes.set(xlabel="completeness", ylabel="purity", xlim=(0, 1), ylim=(0.5, 1.01), title=title)
     axes.legend(title="finder (best F1)", fontsize="small", loc="lower left")
     figure.savefig(Path(path), dpi=150)
+
+
+def new_figure(**options):
+    """Return an empty figure, or say how to get matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "figures need matplotlib, which is not installed; install it with: pip install 'jaisp[plot]'"
+        ) from None
+    figure = Figure(layout="constrained", **options)
+    FigureCanvasAgg(figure)
+    return figure

@@ -4,15 +4,16 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
 from jaisp.evaluation.detection import DetectionScore
-from jaisp.evaluation.matching import match_field
+from jaisp.evaluation.matching import FieldMatch, match_field
 from jaisp.exceptions import ConfigError, suggest
 from jaisp.image import SurveyImage
 
-__all__ = ["STATISTICS", "Field", "Tuning", "evaluate", "match_catalog", "tune"]
+__all__ = ["STATISTICS", "Field", "Tuning", "evaluate", "match_catalog", "sky_blocks", "tune"]
 
 STATISTICS = {
     "best_f1": lambda score: score.best_f1,
@@ -142,6 +143,59 @@ def match_catalog(catalog, field, *, ranking="activity", margin=1.0 * u.arcsec, 
     inside = _inside(image, field.truth["sky_centroid"], margin)
     match = match_field(catalog["sky_centroid"], catalog[ranking], field.truth, inside=inside, **options)
     return catalog, match
+
+
+def sky_blocks(catalog, match, field, n):
+    """
+    Cut a matched field into ``n`` times ``n`` pieces of sky, for bootstraps that resample sky.
+
+    A detection goes with the source that it was matched to, so that no pair is torn apart.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+        As `match_catalog` returned it.
+    match : `~jaisp.evaluation.FieldMatch`
+        Its match.
+    field : `Field`
+        The field.
+    n : int
+        Pieces along each side.
+
+    Returns
+    -------
+    list of (`~astropy.table.QTable`, `~jaisp.evaluation.FieldMatch`)
+        Those of the pieces; together they hold every row and every source once.
+    """
+    image = field.rubin if field.euclid is None else field.euclid
+
+    def block(positions):
+        x, y = image.wcs.world_to_pixel(positions)
+        ny, nx = image.shape
+        column, row = (
+            np.clip(np.nan_to_num(place / size * n), 0, n - 1).astype(int)
+            for place, size in ((x, nx), (y, ny))
+        )
+        return row * n + column
+
+    of_source, of_row = block(match.truth["sky_centroid"]), block(catalog["sky_centroid"])
+    matched = match.truth_index >= 0
+    of_row[matched] = of_source[match.truth_index[matched]]
+    pieces = []
+    for k in range(n * n):
+        sources, rows = np.flatnonzero(of_source == k), np.flatnonzero(of_row == k)
+        place = np.full(len(of_source) + 1, -1)  # the last is what -1 points to
+        place[sources] = np.arange(len(sources))
+        piece = FieldMatch(
+            match.ranking[rows],
+            match.outcome[rows],
+            place[match.truth_index[rows]],
+            match.separation[rows],
+            match.truth[sources],
+            match.wanted[sources],
+        )
+        pieces.append((catalog[rows], piece))
+    return pieces
 
 
 def _inside(image, positions, margin):

@@ -55,11 +55,12 @@ def sky_statistics(values, *, cut=0.5):
     values = np.sort(values[:: values.size // _ENOUGH + 1])
     if values.size < 8:
         return (float(np.median(values)), float(np.std(values))) if values.size else (0.0, 0.0)
-    mode = values[values.size // 2]
-    sd = mode - values[int(0.159 * values.size)]
-    # Sums about the first guess: a large pedestal must not cost digits.
-    shifted = values - mode
-    total, squares = np.cumsum(shifted), np.cumsum(shifted**2)
+    # About the median and in units of the scatter: neither a pedestal nor a unit must cost digits.
+    middle = values[values.size // 2]
+    scale = (middle - values[int(0.159 * values.size)]) or 1.0
+    values = (values - middle) / scale
+    mode, sd = 0.0, -values[int(0.159 * values.size)]
+    total, squares = np.cumsum(values), np.cumsum(values**2)
     for _ in range(50):
         limit = mode + cut * sd
         count = np.searchsorted(values, limit)
@@ -67,7 +68,6 @@ def sky_statistics(values, *, cut=0.5):
             break
         mean = total[count - 1] / count
         variance = squares[count - 1] / count - mean**2
-        mean += values[values.size // 2]
         if not variance > 0:
             break
         alpha = np.interp((limit - mean) ** 2 / variance, _RATIO, _ALPHA)
@@ -78,7 +78,7 @@ def sky_statistics(values, *, cut=0.5):
         mode, sd = (mode + new_mode) / 2, (sd + new_sd) / 2
         if settled:
             break
-    return float(mode), float(sd)
+    return float(middle + scale * mode), float(scale * sd)
 
 
 def psf_sd(psf):

@@ -4,10 +4,11 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from jaisp.exceptions import ConfigError, suggest
 
-__all__ = ["DETRJEPAConfig", "config_from_dict"]
+__all__ = ["DETRJEPAConfig", "ObjectJEPAConfig", "PatchJEPAConfig", "config_from_dict"]
 
 
 def config_from_dict(cls, values):
@@ -35,8 +36,21 @@ def config_from_dict(cls, values):
         raise ConfigError(f"{cls.__name__}: {error}") from None
 
 
+class _Config:
+    """What all model configurations can do."""
+
+    @classmethod
+    def from_dict(cls, values):
+        """Build from a mapping; unknown keys raise `~jaisp.exceptions.ConfigError`."""
+        return config_from_dict(cls, values)
+
+    def to_dict(self):
+        """Return a plain dictionary that JSON can hold."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
 @dataclass(frozen=True)
-class DETRJEPAConfig:
+class DETRJEPAConfig(_Config):
     """
     Size and behaviour of `~jaisp.models.DETRJEPA`.
 
@@ -91,11 +105,99 @@ class DETRJEPAConfig:
         """Return the smallest useful configuration, for tests."""
         return cls(channels=(8, 8, 8), dim=32, n_backbone_layers=1, n_decoder_layers=1)
 
-    @classmethod
-    def from_dict(cls, values):
-        """Build from a mapping; unknown keys raise `~jaisp.exceptions.ConfigError`."""
-        return config_from_dict(cls, values)
 
-    def to_dict(self):
-        """Return a plain dictionary that JSON can hold."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+@dataclass(frozen=True)
+class ObjectJEPAConfig(_Config):
+    """
+    Size and behaviour of `~jaisp.models.ObjectJEPA`.
+
+    Parameters
+    ----------
+    channels : tuple of int
+        Feature channels of the probability map's network at 0.2", 0.4" and 0.8".
+    dim : int
+        Channels of that network at 1.6", and width of an object's vector; a multiple of 32.
+    cutout_channels : tuple of int
+        Feature channels of the cut-outs at 0.2", 0.4" and 0.8".
+    n_queries : int
+        Most objects of a tile.
+    embedding_dim : int
+        Length of an object's embedding.
+    match_radius : float
+        Objects of the two surveys within this many arcsec are taken for the same one in training.
+    nms_size : int
+        Side, in 0.1" pixels, of the window in which a peak must be the highest.
+    proposal_threshold : float
+        Probability below which a peak is not cut out.
+    calibration : dict
+        As in `~jaisp.models.DETRJEPAConfig`.
+    """
+
+    n_backbone_layers: ClassVar[int] = 0  # the backbone without its transformer is a plain CNN
+
+    channels: tuple = (16, 32, 48)
+    dim: int = 64
+    cutout_channels: tuple = (24, 32, 48)
+    n_queries: int = 100
+    embedding_dim: int = 64
+    match_radius: float = 0.5
+    nms_size: int = 5
+    proposal_threshold: float = 0.05
+    calibration: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("channels", "cutout_channels"):
+            value = getattr(self, name)
+            if len(value) != 3 or min(value) < 1:
+                raise ConfigError(f"{name} must be three positive integers, not {value!r}")
+        if self.dim % 32:
+            raise ConfigError(f"dim must be a multiple of 32, not {self.dim}")
+        for name in ("n_queries", "embedding_dim"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.nms_size % 2 != 1:
+            raise ConfigError(f"nms_size must be odd, not {self.nms_size}")
+        if self.match_radius <= 0:
+            raise ConfigError(f"match_radius must be positive, not {self.match_radius}")
+
+    @classmethod
+    def tiny(cls):
+        """Return the smallest useful configuration, for tests."""
+        return cls(channels=(8, 8, 8), dim=32, cutout_channels=(8, 8, 8))
+
+
+@dataclass(frozen=True)
+class PatchJEPAConfig(_Config):
+    """
+    Size of `~jaisp.models.PatchJEPA`.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the tokens (patches of 1.6"); a multiple of 32.
+    n_layers : int
+        Transformer layers.
+    embedding_dim : int
+        Length of a tile's embedding.
+    tile_size : int
+        Side of the tiles that images are cut into, in 0.1" pixels; a multiple of 16.
+    """
+
+    dim: int = 64
+    n_layers: int = 4
+    embedding_dim: int = 64
+    tile_size: int = 256
+
+    def __post_init__(self):
+        if self.dim % 32:
+            raise ConfigError(f"dim must be a multiple of 32, not {self.dim}")
+        for name in ("n_layers", "embedding_dim"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.tile_size < 64 or self.tile_size % 16:
+            raise ConfigError(f"tile_size must be a multiple of 16 and at least 64, not {self.tile_size}")
+
+    @classmethod
+    def tiny(cls):
+        """Return the smallest useful configuration, for tests."""
+        return cls(dim=32, n_layers=1, tile_size=64)

@@ -17,7 +17,7 @@ from jaisp.models.pretrained import PretrainedMixin
 from jaisp.models.slots import Slots
 from jaisp.surveys import EUCLID, RUBIN
 
-__all__ = ["DETRJEPA", "flux_units"]
+__all__ = ["DETRJEPA", "SlotHeads", "SlotModel", "flux_units"]
 
 _N_BANDS = len(RUBIN.bands) + len(EUCLID.bands)
 
@@ -110,36 +110,16 @@ class Predictor(nn.Module):
         return embedding + self.net(torch.cat([embedding, context], dim=-1))
 
 
-class DETRJEPA(PretrainedMixin, nn.Module):
+class SlotModel(PretrainedMixin, nn.Module):
     """
-    Object-centric joint-embedding model of Rubin and Euclid images (Approach 3, the recommended one).
+    What all models with object slots share: views, units, and the way to a catalogue.
 
-    A ViT backbone over 1.6 arcsec patches, a DETR decoder whose queries become object slots for each
-    survey, and a joint-embedding predictive loss between matched slots (see `jaisp.training`).
-
-    Parameters
-    ----------
-    config : `~jaisp.models.DETRJEPAConfig`, optional
-        Sizes; the default is that of the bundled weights.
-
-    Examples
-    --------
-    >>> from jaisp.models import DETRJEPA, DETRJEPAConfig
-    >>> model = DETRJEPA(DETRJEPAConfig.tiny())
-    >>> model.config.n_queries
-    100
+    Subclasses have ``features(inputs)``, which makes the features of a batch, ``decoder(features, window)``
+    and ``heads``, a `SlotHeads`.
     """
 
-    config_class = DETRJEPAConfig
-    bundled_name = "detr_jepa"
-
-    def __init__(self, config=None):
+    def __init__(self):
         super().__init__()
-        self.config = config or DETRJEPAConfig()
-        self.backbone = Backbone(self.config)
-        self.decoder = Decoder(self.config, self.backbone.fine_channels)
-        self.heads = SlotHeads(self.config)
-        self.predict_euclid, self.predict_rubin = Predictor(self.config), Predictor(self.config)
         self.register_buffer("flux_units", flux_units(), persistent=False)
 
     def prepare(self, tiles):
@@ -163,7 +143,7 @@ class DETRJEPA(PretrainedMixin, nn.Module):
             other = "euclid" if view == "rubin" else "rubin"
             for key in (other, f"{other}_condition"):
                 inputs[key] = torch.zeros_like(inputs[key])
-        return self.backbone(inputs)
+        return self.features(inputs)
 
     def decode(self, features, window=None):
         """
@@ -240,6 +220,42 @@ class DETRJEPA(PretrainedMixin, nn.Module):
         from jaisp.catalog import make_catalog  # the only arrow from models to catalog
 
         return make_catalog(self, rubin, euclid, **options)
+
+
+class DETRJEPA(SlotModel):
+    """
+    Object-centric joint-embedding model of Rubin and Euclid images (Approach 3, the recommended one).
+
+    A ViT backbone over 1.6 arcsec patches, a DETR decoder whose queries become object slots for each
+    survey, and a joint-embedding predictive loss between matched slots (see `jaisp.training`).
+
+    Parameters
+    ----------
+    config : `~jaisp.models.DETRJEPAConfig`, optional
+        Sizes; the default is that of the bundled weights.
+
+    Examples
+    --------
+    >>> from jaisp.models import DETRJEPA, DETRJEPAConfig
+    >>> model = DETRJEPA(DETRJEPAConfig.tiny())
+    >>> model.config.n_queries
+    100
+    """
+
+    config_class = DETRJEPAConfig
+    bundled_name = "detr_jepa"
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.config = config or DETRJEPAConfig()
+        self.backbone = Backbone(self.config)
+        self.decoder = Decoder(self.config, self.backbone.fine_channels)
+        self.heads = SlotHeads(self.config)
+        self.predict_euclid, self.predict_rubin = Predictor(self.config), Predictor(self.config)
+
+    def features(self, inputs):
+        """Tokens, fine map and heat map; see `~jaisp.models.backbone.Backbone`."""
+        return self.backbone(inputs)
 
 
 def check_tiles(tiles):

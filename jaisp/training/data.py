@@ -119,11 +119,18 @@ class TileBatches(Dataset):
         return keep
 
     def __getitem__(self, step):
+        rng = np.random.default_rng([self.seed, step])
+        return self._draw(rng, rng.integers(0, len(self.bank), self.batch_size), step)
+
+    def of_scenes(self, indices):
+        """Batch of certain scenes of the bank."""
+        return self._draw(np.random.default_rng([self.seed, *indices]), indices, 0)
+
+    def _draw(self, rng, indices, step):
         if self._noise is None:  # made in the worker, so that it is not sent there
             self._noise = NoiseBank()
-        rng = np.random.default_rng([self.seed, step])
         arrays, truths, keeps = [], [], []
-        for index in rng.integers(0, len(self.bank), self.batch_size):
+        for index in indices:
             tile, truth = draw_tile(self.bank[int(index)], rng, self._noise)
             arrays.append(tile)
             truths.append(truth)

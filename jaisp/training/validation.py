@@ -64,7 +64,7 @@ def _best_f1(matches):
     completeness = right / max(total, 1)
     f1 = 2 * purity * completeness / np.maximum(purity + completeness, 1e-9)
     pure = purity >= 0.95
-    return float(f1.max()), float(completeness[pure].max() if pure.any() else 0.0)
+    return float(f1.max(initial=0.0)), float(completeness[pure].max() if pure.any() else 0.0)
 
 
 def _objects(outputs, matches):

@@ -14,7 +14,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 import jaisp
-from jaisp.evaluation import match_field
+from jaisp.evaluation import match_field, read_field
 from jaisp.simulation import simulate
 
 from .helpers import sky, star_field
@@ -111,10 +111,10 @@ def test_detection_of_given_fields_and_bands(field, skies, tmp_path, with_perfec
     options = ["--folder", skies, "-o", tmp_path, "--fields-from", field, "--no-peers", "--bands", "VIS", "y"]
     detection.main([str(option) for option in options])
     assert list(QTable.read(tmp_path / "detection.ecsv")["sky"]) == ["given fields"]
-    images = detection.read_field(field, bands=["VIS", "y"])
+    images = read_field(field, bands=["VIS", "y"])
     assert images.rubin.bands == ("y",)
     assert images.euclid.bands == ("VIS",)
-    assert detection.read_field(field, surveys="rubin").euclid is None
+    assert read_field(field, surveys="rubin").euclid is None
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,7 @@ def test_a_rubin_slot_between_two_sources_is_merged_not_wrong(checks):
 
 def test_bounds_know_the_noise_that_the_simulation_drew(script):
     """A star's S/N in the truth (sky noise only) over its flux is what the band's model says of a point."""
-    from detection import Field
-
+    from jaisp.evaluation import Field
     from jaisp.simulation import simulate_field
 
     rows = importlib.import_module("measurement_rows")

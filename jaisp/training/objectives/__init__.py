@@ -16,6 +16,8 @@ __all__ = ["Objective", "batch_numbers", "objective_class", "start_model"]
 _CLASSES = {
     "injection": "jaisp.training.objectives.injection:Injection",
     "labelfree": "jaisp.training.objectives.labelfree:LabelFree",
+    "objects": "jaisp.training.objectives.objects:Contrast",
+    "patch": "jaisp.training.objectives.patch:Patches",
     "supervised": "jaisp.training.objectives.supervised:Supervised",
 }
 

@@ -99,6 +99,11 @@ class Supervised:
         total = sum(getattr(loss_config, name) * value for name, value in terms.items())
         return total, terms, gauges
 
+    def between_surveys(self, outputs, step):
+        """Terms ``jepa`` and ``regularizer`` from the outputs of the three views, and gauges."""
+        done = (step - self.jepa_step) / max(1, self.config.optimizer.steps - self.jepa_step)
+        return jepa_loss(self.model, outputs, similarity_weight=3.0 * min(1.0, max(0.0, 2 * done)))
+
     def validate(self, model):
         """Detection F1 and what the embeddings know, on scenes not trained on, with statistics of its own."""
         if self.config.loss.jepa > 0:
@@ -128,8 +133,3 @@ class Supervised:
     def view_snr(self, truth, view):
         """Signal to noise of the true sources in a view: (B, M)."""
         return view_snr(truth, view)
-
-    def between_surveys(self, outputs, step):
-        """Terms ``jepa`` and ``regularizer`` from the outputs of the three views, and gauges."""
-        done = (step - self.jepa_step) / max(1, self.config.optimizer.steps - self.jepa_step)
-        return jepa_loss(self.model, outputs, similarity_weight=3.0 * min(1.0, max(0.0, 2 * done)))
