@@ -60,14 +60,16 @@ def sky_statistics(values, *, cut=0.5):
     scale = (middle - values[int(0.159 * values.size)]) or 1.0
     values = (values - middle) / scale
     mode, sd = 0.0, -values[int(0.159 * values.size)]
+    number = np.arange(1.0, values.size + 1)
     total, squares = np.cumsum(values), np.cumsum(values**2)
     for _ in range(50):
         limit = mode + cut * sd
-        count = np.searchsorted(values, limit)
+        # Between values the sums are interpolated: else a rounding would decide where the steps lead.
+        count = np.interp(limit, values, number, left=0.0)
         if count < 4:
             break
-        mean = total[count - 1] / count
-        variance = squares[count - 1] / count - mean**2
+        mean = np.interp(limit, values, total) / count
+        variance = np.interp(limit, values, squares) / count - mean**2
         if not variance > 0:
             break
         alpha = np.interp((limit - mean) ** 2 / variance, _RATIO, _ALPHA)

@@ -45,8 +45,8 @@ def test_sky_statistics_follow_shift_and_scale(shift, factor, seed):
     values = np.random.default_rng(seed).normal(size=2000)
     mode, sd = sky_statistics(values)
     moved, scaled = sky_statistics(shift + factor * values)
-    assert scaled == pytest.approx(factor * sd, rel=0.04)
-    assert moved == pytest.approx(shift + factor * mode, abs=0.05 * factor)
+    assert scaled == pytest.approx(factor * sd, rel=1e-4)
+    assert moved == pytest.approx(shift + factor * mode, abs=1e-4 * factor)
 
 
 @pytest.mark.parametrize("sd", [1.0, 3.0])
