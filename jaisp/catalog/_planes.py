@@ -9,18 +9,14 @@ from jaisp.image import psf_fwhm, resize_psf
 from jaisp.scene import psf_transform, render_derivatives, stamp_size
 from jaisp.surveys import EUCLID, RUBIN
 
-__all__ = ["BATCH", "N_SHAPE", "POINT", "Plane", "light_beyond", "make_planes", "overlap"]
+__all__ = ["BATCH", "BULGE_SIZE", "N_SHAPE", "POINT", "Plane", "light_beyond", "make_planes", "overlap"]
 
 N_SHAPE = 6  # x, y, log radius, e1, e2, bulge fraction
+# Half-light radius of a bulge in units of its disc's: nearby galaxies of all types have 0.2 to 0.8.
+BULGE_SIZE = 0.5
 POINT = -6.0  # log radius below which a source is a point
-_STAMPS = (
-    24,
-    32,
-    48,
-    64,
-    96,
-    128,
-)  # widths in pixels for the equations; wider than that sources are only drawn
+# Widths in pixels for the equations; wider than that sources are only drawn.
+_STAMPS = (24, 32, 48, 64, 96, 128)
 _WIDEST = (192, 256, 384)
 BATCH = 64  # sources drawn at a time
 # Of the radius that holds all but 0.5 % of the light, what suffices for sources up to a joint S/N.
@@ -99,6 +95,7 @@ class Plane:
             pixel_scale=self.scale,
             parameters=parameters,
             bulge_fraction=torch.from_numpy(state[:, 5].astype(np.float32)),
+            bulge_size=BULGE_SIZE,
         )
         if self.binning == 2 and parameters:
             values[:, :, 1:3] *= 0.5  # per pixel of the 0.1 arcsec grid

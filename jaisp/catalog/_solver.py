@@ -17,9 +17,9 @@ _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
 _OFFSET_FLOOR = 0.05  # pixels: sources differ by more than noise, their bands show other shapes
 _N_CHANNELS = len(RUBIN.bands) + len(EUCLID.bands)
-_TELLING = (
-    0.03  # share of what is known of a position below which a plane's derivatives are not worth drawing
-)
+# A plane's derivatives are drawn if it holds this share of what is known of a position, or shows a source
+# brighter than this: else profiles that no galaxy has are fitted to one survey and fail in the other.
+_TELLING, _TELLING_SNR = 0.03, 25.0
 _SEEN = 0.1  # share of the light on good pixels below which a band has no flux
 
 
@@ -66,7 +66,10 @@ class Solver:
         knows = [
             one**2 / (plane.fwhm**2 + (2 * radius) ** 2) for plane, one in zip(self.planes, snr, strict=True)
         ]
-        self.tells = [one >= _TELLING * sum(knows) for one in knows]
+        self.tells = [
+            (one >= _TELLING * sum(knows)) | (ratio > _TELLING_SNR)
+            for one, ratio in zip(knows, snr, strict=True)
+        ]
 
     def step(self, state, groups, free=None):
         """

@@ -133,8 +133,8 @@ def _model(rows, image, band, x, y, side):
     """Image (side, side) of the objects of some rows."""
     import torch
 
-    from jaisp.catalog._planes import light_beyond
-    from jaisp.scene import psf_transform, render_image, stamp_size
+    from jaisp.catalog._planes import BULGE_SIZE, light_beyond
+    from jaisp.scene import half_light_factor, psf_transform, render_image, stamp_size
 
     flux = drawing.values(rows[f"{column_prefix(image.survey, band)}_flux"])
     rows, x, y, flux = (values[np.isfinite(flux)] for values in (rows, x, y, flux))
@@ -144,10 +144,11 @@ def _model(rows, image, band, x, y, side):
     radius = rows["half_light_radius"].to_value(u.arcsec)
     ellipticity = np.where(radius > 0, (1 - ratio) / (1 + ratio), 0)
     angle = 2 * rows["orientation"].to_value(u.rad)
-    shapes = radius, ellipticity * np.cos(angle), ellipticity * np.sin(angle)
+    bulge = np.asarray(rows["bulge_fraction"], float)
+    disc = radius / half_light_factor(bulge, BULGE_SIZE)
+    shapes = disc, ellipticity * np.cos(angle), ellipticity * np.sin(angle)
     radius, e1, e2, x, y, flux, bulge = (
-        torch.from_numpy(np.asarray(values, float))
-        for values in (*shapes, x, y, flux, np.asarray(rows["bulge_fraction"]))
+        torch.from_numpy(np.asarray(values, float)) for values in (*shapes, x, y, flux, bulge)
     )
     psf = image.psf[band].astype(float)
     # The PSF image holds a part of the light only, as for the measurement.
@@ -169,4 +170,5 @@ def _model(rows, image, band, x, y, side):
         pixel_scale=image.pixel_scale,
         size=size,
         bulge_fraction=bulge,
+        bulge_size=BULGE_SIZE,
     )[0].numpy()

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaisp.catalog._groups import find_groups
-from jaisp.catalog._planes import N_SHAPE, POINT, make_planes
+from jaisp.catalog._planes import BULGE_SIZE, N_SHAPE, POINT, make_planes
 from jaisp.catalog._solver import Solver
 from jaisp.catalog.offsets import OffsetField
+from jaisp.scene import half_light_factor
 from jaisp.surveys import EUCLID
 
 __all__ = ["Measurement", "Sources", "measure"]
@@ -183,7 +184,8 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     """
     n = len(sources)
     planes = make_planes(pair, offset or OffsetField())
-    radius = np.clip(sources.half_light_radius, _SMALLEST_RADIUS, _LARGEST_RADIUS)
+    disc = half_light_factor(_BULGE_MEAN, BULGE_SIZE)
+    radius = np.clip(sources.half_light_radius / disc, _SMALLEST_RADIUS, _LARGEST_RADIUS)
     is_galaxy = ~sources.is_point
     norm = np.maximum(np.hypot(sources.e1, sources.e2) / 0.8, 1.0)
     state = np.zeros((n, N_SHAPE))
@@ -235,7 +237,9 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         y=state[:, 1],
         x_err=error[:, 0],
         y_err=error[:, 1],
-        half_light_radius=np.where(sources.is_point, 0.0, np.exp(state[:, 2])),
+        half_light_radius=np.where(
+            sources.is_point, 0.0, np.exp(state[:, 2]) * half_light_factor(state[:, 5], BULGE_SIZE)
+        ),
         e1=state[:, 3],
         e2=state[:, 4],
         bulge_fraction=state[:, 5],

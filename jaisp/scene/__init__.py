@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Differentiable scenes: PSF-convolved sources rendered with torch, for likelihoods and for training."""
 
-from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL, Profile
+from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL, Profile, half_light_factor
 from jaisp.scene.psf import PSFTransform, psf_transform
 from jaisp.scene.render import (
     STAMP_SIZES,
@@ -17,6 +17,7 @@ __all__ = [
     "STAMP_SIZES",
     "PSFTransform",
     "Profile",
+    "half_light_factor",
     "psf_transform",
     "render_derivatives",
     "render_image",

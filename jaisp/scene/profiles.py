@@ -11,13 +11,14 @@ residual of the enclosed flux, from a non-negative least-squares start. The flux
 profile, before any PSF; the enclosed flux is right within 0.025 % and 0.13 % at every radius.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import torch
+from scipy.special import gammainc, gammaincinv
 
-__all__ = ["DE_VAUCOULEURS", "EXPONENTIAL", "Profile", "tabulated_transforms"]
+__all__ = ["DE_VAUCOULEURS", "EXPONENTIAL", "Profile", "half_light_factor", "tabulated_transforms"]
 
 _NODES = 2048
 # Of u: below, the parabola of the first node holds; above, nothing is left.
@@ -42,6 +43,10 @@ class Profile:
     name: str
     amplitude: tuple
     sigma: tuple
+
+    def scaled(self, factor):
+        """Return the same profile with another half-light radius, in units of this one's."""
+        return replace(self, sigma=tuple(factor * sigma for sigma in self.sigma))
 
     def transform(self, u):
         """
@@ -98,11 +103,40 @@ DE_VAUCOULEURS = _normalised(
 
 
 @cache
-def _table(dtype, device):
+def _growth(bulge_size):
+    """Shares of bulge, and the half-light radius of bulge and disc at each, by the curve of growth."""
+    radius = np.linspace(0.02, 2.0, 4000) * max(1.0, bulge_size)
+    disc = gammainc(2, gammaincinv(2, 0.5) * radius)
+    bulge = gammainc(8, gammaincinv(8, 0.5) * (radius / bulge_size) ** 0.25)
+    shares = np.linspace(0, 1, 101)
+    return shares, np.array([np.interp(0.5, (1 - share) * disc + share * bulge, radius) for share in shares])
+
+
+def half_light_factor(bulge_fraction, bulge_size):
+    """
+    Half-light radius of a galaxy in units of its disc's.
+
+    Parameters
+    ----------
+    bulge_fraction : array
+        Share of the de Vaucouleurs profile in the flux.
+    bulge_size : float
+        Half-light radius of the de Vaucouleurs profile in units of the exponential one's.
+
+    Returns
+    -------
+    ndarray
+        1 for a disc, ``bulge_size`` for a bulge; right to 1e-3.
+    """
+    return np.interp(bulge_fraction, *_growth(bulge_size))
+
+
+@cache
+def _table(bulge_size, dtype, device):
     """Nodes equally spaced in log u: u, then value, slope and half the curvature of both profiles."""
     u = np.geomspace(*np.exp(_LOG_RANGE), _NODES)
     columns = [u]
-    for profile in (EXPONENTIAL, DE_VAUCOULEURS):
+    for profile in (EXPONENTIAL, DE_VAUCOULEURS.scaled(bulge_size)):
         rate = -2 * np.pi**2 * np.square(profile.sigma)
         terms = np.array(profile.amplitude) * np.exp(rate * u[:, None])
         columns += [(terms * rate**power).sum(1) / (1 + power // 2) for power in range(3)]
@@ -111,7 +145,7 @@ def _table(dtype, device):
     return torch.as_tensor(table, dtype=dtype, device=device)
 
 
-def tabulated_transforms(u):
+def tabulated_transforms(u, bulge_size=1.0):
     """
     Fourier transforms of both profiles and their derivatives from a table: not differentiable.
 
@@ -121,6 +155,8 @@ def tabulated_transforms(u):
     ----------
     u : torch.Tensor
         As for `Profile.transform`.
+    bulge_size : float
+        Half-light radius of the de Vaucouleurs profile in units of the exponential one's.
 
     Returns
     -------
@@ -130,7 +166,9 @@ def tabulated_transforms(u):
     low, high = _LOG_RANGE
     nodes_per_unit = (_NODES - 1) / (high - low)
     place = torch.log(u.clamp(min=1e-6)).mul_(nodes_per_unit).add_(0.5 - low * nodes_per_unit)
-    rows = _table(u.dtype, u.device).index_select(0, place.clamp_(max=_NODES - 1).to(torch.int32).flatten())
+    rows = _table(bulge_size, u.dtype, u.device).index_select(
+        0, place.clamp_(max=_NODES - 1).to(torch.int32).flatten()
+    )
     rows = rows.reshape(*u.shape, 7)
     step = u - rows[..., 0]
     found = []

@@ -2,9 +2,9 @@
 """
 Differentiable rendering of PSF-convolved sources, many at a time, in Fourier space.
 
-A source is a point, or an exponential disc with an optional de Vaucouleurs bulge of the same half-light
-radius and ellipticity. Its stamp is the inverse transform of PSF x profile x shift, so that any PSF image and
-any sub-pixel position can be used. The PSF image is taken to include the pixel, as images of stars do.
+A source is a point, or an exponential disc with an optional de Vaucouleurs bulge of the same ellipticity.
+Its stamp is the inverse transform of PSF x profile x shift, so that any PSF image and any sub-pixel position
+can be used. The PSF image is taken to include the pixel, as images of stars do.
 """
 
 import scipy.fft
@@ -73,17 +73,17 @@ def _stretched(half_light_radius, e1, e2, ky, kx):
     return [((scale * row) @ basis).reshape(-1, *kx.shape) for row in rows]
 
 
-def _transforms(u):
+def _transforms(u, bulge_size):
     """Transforms and slopes of the two profiles; exactly where gradients are wanted."""
     if u.requires_grad:
-        return *EXPONENTIAL.transform(u), *DE_VAUCOULEURS.transform(u)
-    return tabulated_transforms(u)
+        return *EXPONENTIAL.transform(u), *DE_VAUCOULEURS.scaled(bulge_size).transform(u)
+    return tabulated_transforms(u, bulge_size)
 
 
-def _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, ky, kx, pixel_scale, parameters):
+def _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, bulge_size, ky, kx, pixel_scale, parameters):
     """Transform of unit sources, then its derivatives by ``parameters`` parameters, (n, terms, ky, kx)."""
     u, u_e1, u_e2 = _stretched(half_light_radius / pixel_scale, e1, e2, ky, kx)
-    disc, disc_slope, bulge, bulge_slope = _transforms(u)
+    disc, disc_slope, bulge, bulge_slope = _transforms(u, bulge_size)
     excess = bulge - disc
     bulge_fraction = bulge_fraction[:, None, None]
     galaxy = disc + bulge_fraction * excess
@@ -109,7 +109,9 @@ def _inverse(transform, size):
     return torch.from_numpy(scipy.fft.irfft2(transform.numpy(), s=(size, size), overwrite_x=True))
 
 
-def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel_scale, parameters):
+def _render(
+    psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, bulge_size, size, pixel_scale, parameters
+):
     """Stamps and derivatives, (n, bands, 1 + parameters, size, size)."""
     bulge_fraction = torch.as_tensor(bulge_fraction, dtype=x.dtype, device=x.device)
     x, y, half_light_radius, e1, e2, bulge_fraction = torch.broadcast_tensors(
@@ -122,7 +124,9 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
     parts = []
     for along_y, along_x, bands, values in psf.aliases:
         ky, kx = psf.frequencies(along_y, along_x, x)
-        source = _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, ky, kx, pixel_scale, parameters)
+        source = _galaxy_terms(
+            half_light_radius, e1, e2, bulge_fraction, bulge_size, ky, kx, pixel_scale, parameters
+        )
         # The origin of the transform is the corner; sources are placed from the middle pixel.
         rows = _shift(y + size // 2, ky, real_at_nyquist=real_at_nyquist)
         columns = _shift(x + size // 2, kx, real_at_nyquist=real_at_nyquist)
@@ -149,7 +153,9 @@ def _render(psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, size, pixel
     return torch.cat([images(slice(k, k + _CACHED)) for k in range(0, len(x), _CACHED)] or [images(slice(0))])
 
 
-def render_stamps(psf, x, y, half_light_radius, e1, e2, *, size, pixel_scale, bulge_fraction=0.0):
+def render_stamps(
+    psf, x, y, half_light_radius, e1, e2, *, size, pixel_scale, bulge_fraction=0.0, bulge_size=1.0
+):
     """
     Stamps of PSF-convolved sources of unit flux.
 
@@ -169,6 +175,8 @@ def render_stamps(psf, x, y, half_light_radius, e1, e2, *, size, pixel_scale, bu
         Arcsec per pixel.
     bulge_fraction : torch.Tensor, shape (n,), or float, optional
         Share of the flux in a de Vaucouleurs profile; the rest is exponential.
+    bulge_size : float, optional
+        Half-light radius of the de Vaucouleurs profile in units of ``half_light_radius``, the exponential's.
 
     Returns
     -------
@@ -176,19 +184,40 @@ def render_stamps(psf, x, y, half_light_radius, e1, e2, *, size, pixel_scale, bu
         Each adds up to the sum of its PSF.
     """
     return _render(
-        psf, x, y, half_light_radius, e1, e2, bulge_fraction, size=size, pixel_scale=pixel_scale, parameters=0
+        psf,
+        x,
+        y,
+        half_light_radius,
+        e1,
+        e2,
+        bulge_fraction,
+        bulge_size=bulge_size,
+        size=size,
+        pixel_scale=pixel_scale,
+        parameters=0,
     )[:, :, 0]
 
 
 def render_derivatives(
-    psf, x, y, half_light_radius, e1, e2, *, size, pixel_scale, bulge_fraction=0.0, parameters=6
+    psf,
+    x,
+    y,
+    half_light_radius,
+    e1,
+    e2,
+    *,
+    size,
+    pixel_scale,
+    bulge_fraction=0.0,
+    bulge_size=1.0,
+    parameters=6,
 ):
     """
     Stamps of unit flux and their derivatives by the parameters of the source.
 
     Parameters
     ----------
-    psf, x, y, half_light_radius, e1, e2, size, pixel_scale, bulge_fraction
+    psf, x, y, half_light_radius, e1, e2, size, pixel_scale, bulge_fraction, bulge_size
         As for `render_stamps`.
     parameters : int, optional
         How many derivatives to take, in this order: x, y (per pixel of the stamp), the natural logarithm of
@@ -207,6 +236,7 @@ def render_derivatives(
         e1,
         e2,
         bulge_fraction,
+        bulge_size=bulge_size,
         size=size,
         pixel_scale=pixel_scale,
         parameters=parameters,
@@ -214,7 +244,19 @@ def render_derivatives(
 
 
 def render_image(
-    psf, x, y, flux, half_light_radius, e1, e2, *, shape, pixel_scale, size=64, bulge_fraction=0.0
+    psf,
+    x,
+    y,
+    flux,
+    half_light_radius,
+    e1,
+    e2,
+    *,
+    shape,
+    pixel_scale,
+    size=64,
+    bulge_fraction=0.0,
+    bulge_size=1.0,
 ):
     """
     Image of a scene: the sum of its sources' stamps.
@@ -227,7 +269,7 @@ def render_image(
         Positions in pixels of this image, 0 at the centre of the first pixel.
     flux : torch.Tensor, shape (n, bands)
         Total fluxes.
-    half_light_radius, e1, e2, bulge_fraction, pixel_scale
+    half_light_radius, e1, e2, bulge_fraction, bulge_size, pixel_scale
         As for `render_stamps`.
     shape : tuple of int
         ``(ny, nx)`` of the image.
@@ -252,6 +294,7 @@ def render_image(
         size=size,
         pixel_scale=pixel_scale,
         bulge_fraction=bulge_fraction,
+        bulge_size=bulge_size,
     )
     stamps = stamps * flux[:, :, None, None]
     steps = torch.arange(size, device=x.device) - size // 2
