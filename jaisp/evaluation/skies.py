@@ -109,7 +109,7 @@ class Skies:
     n_fields : int
         Number of fields, up to 100.
     size : float
-        Side of a field in arcmin.
+        Side of a field in arcmin, from 0.2 to 20.
     surveys, bands
         As for `read_field`.
     seed : int
@@ -138,6 +138,8 @@ class Skies:
             value = getattr(self, name)
             if not first <= value <= last:
                 raise ConfigError(f"{name} of a sky is {value}; allowed: {first} to {last}")
+        if not 0.2 <= self.size <= 20:  # what `simulate` draws, said before anything is written
+            raise ConfigError(f"size of a sky is {self.size} arcmin; allowed: 0.2 to 20 arcmin")
 
     def paths(self):
         """Folders of the fields; one that is missing is drawn first."""

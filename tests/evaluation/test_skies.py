@@ -97,6 +97,7 @@ def test_an_interrupted_drawing_leaves_no_field(tmp_path, monkeypatch):
         ({"kind": "easy"}, "unknown kind 'easy' of a sky.*allowed: plain, hard"),
         ({"seed": 100}, "seed of a sky is 100; allowed: 0 to 99"),
         ({"seed": -1}, "seed of a sky is -1; allowed: 0 to 99"),
+        ({"size": 0.1}, "size of a sky is 0.1 arcmin; allowed: 0.2 to 20 arcmin"),
         ({"n_fields": 0}, "n_fields of a sky is 0; allowed: 1 to 100"),
     ],
 )
