@@ -96,8 +96,8 @@ def test_an_empty_sky_gives_an_empty_table(peer):
 
 def test_refusals(stars, monkeypatch):
     rubin, euclid = stars
-    with pytest.raises(ConfigError, match=r"unknown setting 'contrst' .*did you mean 'contrast'"):
-        PhotutilsSegmentation()(rubin, euclid, contrst=0.1)
+    with pytest.raises(ConfigError, match=r"unknown setting 'contrasts' .*did you mean 'contrast'"):
+        PhotutilsSegmentation()(rubin, euclid, contrasts=0.1)
     with pytest.raises(BandError, match="'photutils PSF photometry' needs VIS; give a Euclid image"):
         PhotutilsPSF()(rubin, None)
     with pytest.raises(BandError, match="needs VIS"):
