@@ -5,11 +5,13 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
 
+from astropy.table import QTable
 from matplotlib.figure import Figure
 from sphinx.errors import ExtensionError
 from sphinx_astropy.conf.v2 import *  # noqa: F403
@@ -106,6 +108,61 @@ def write_validation(app):
         csv.writer(file).writerows((f"``{name}``", f"{value:.3g}") for name, value in values.items())
 
 
+def write_benchmark(app):
+    """Write the tables of the benchmark's page from those that ``jaisp benchmark`` wrote."""
+    folder = Path(__file__).parent / "benchmark"
+
+    def write(name, rows):
+        with (GENERATED / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    def cell(value, error=None, *, digits=3):
+        text = "" if math.isnan(value) else f"{value:.{digits}f}"
+        return text if error is None else f"{text} ± {error:.{digits}f}"
+
+    for kind in ("plain", "hard"):
+        table = QTable.read(folder / f"{kind}.ecsv")
+        heads = ("finder", "F1", "at .90", "at .95", "at .98", "blends, .95")
+        heads += ("position (mas)", "VIS flux bias", "VIS flux error", "s", "MB")
+        rows = [heads]
+        rows += [
+            (
+                row["finder"],
+                cell(row["best_f1"], row["best_f1_err"]),
+                cell(row["completeness_90"]),
+                cell(row["completeness_95"], row["completeness_95_err"]),
+                cell(row["completeness_98"]),
+                cell(row["blends_95"], row["blends_95_err"]),
+                cell(row["position_mas"], digits=1),
+                cell(row["vis_flux_bias"]),
+                cell(row["vis_flux_error"]),
+                cell(row["seconds"], digits=1),
+                cell(row["memory_mb"], digits=0),
+            )
+            for row in table
+        ]
+        write(f"benchmark_{kind}", rows)
+        partners = QTable.read(folder / f"{kind}_partners.ecsv")
+        names = ("separation", "retrieval", "chance", "nearest", "partner")
+        rows = [("finder", "unit", "pairs", *names[:-1], "one-to-one")]
+        rows += [
+            (row["finder"], row["unit"], row["n_pairs"], *(cell(row[name]) for name in names))
+            for row in partners
+        ]
+        write(f"partners_{kind}", rows)
+        if kind == "plain":
+            found = {row["finder"]: row for row in table}
+            rows = [("approach", "F1", "at .95", "blends, .95", "unit", *names[:3])]
+            for row in partners[:3]:
+                own = found.get(row["finder"])
+                figures = ("best_f1", "completeness_95", "blends_95")
+                detection = [cell(own[name], own[f"{name}_err"]) if own else "" for name in figures]
+                rows.append(
+                    (row["finder"], *detection, row["unit"], *(cell(row[name]) for name in names[:3]))
+                )
+            write("approaches", rows)
+
+
 def run_demo(app):
     """Run ``jaisp demo``, whose output and pictures the pages show: what they say is what it does."""
     from jaisp.cli import main
@@ -122,4 +179,5 @@ def setup(app):
     app.connect("builder-inited", write_columns)
     app.connect("builder-inited", write_flags)
     app.connect("builder-inited", write_validation)
+    app.connect("builder-inited", write_benchmark)
     app.connect("builder-inited", run_demo)

@@ -1,14 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """``jaisp benchmark``: the three approaches beside classical finders, on the same simulated skies."""
 
+import importlib.util
 import tempfile
 from pathlib import Path
 
 from jaisp.cli._common import check_folder, count, device_and_workers, progress_bar, set_workers
+from jaisp.exceptions import MissingDependencyError
 
 __all__ = ["add_parser", "run"]
 
 _CLIPPED = 0.02  # lowest activity that is ranked
+_PACKAGES = {"galsim": "galsim", "sep": "sep", "skimage": "scikit-image"}
 
 
 def add_parser(commands):
@@ -50,6 +53,7 @@ def add_parser(commands):
 
 def run(args):
     """Run the command."""
+    _need_packages()
     check_folder(args.output)
     if args.skies is not None:
         check_folder(args.skies)
@@ -61,7 +65,7 @@ def run(args):
     require_matplotlib()
     set_workers(args.workers)
     n_fields = args.fields or (1 if args.quick else 6)
-    size = args.size or (0.45 if args.quick else 1.28)
+    size = args.size if args.size is not None else 0.45 if args.quick else 1.28
     skies = {
         split: Skies(
             args.skies or args.output / "skies", split, args.depth, args.kind, n_fields, size, seed=args.seed
@@ -83,8 +87,19 @@ def run(args):
                 pass
         fields = {split: ticker.passes(sky) for split, sky in skies.items()}
         result, tables = _measure(models, patch, peers, fields, quick=args.quick)
-    title = f"{args.depth}, {args.kind}, {n_fields} fields of {size:g} arcmin, seed {args.seed}"
+    number = "1 field" if n_fields == 1 else f"{n_fields} fields"
+    title = f"{args.depth}, {args.kind}, {number} of {size:g} arcmin, seed {args.seed}"
     _write(args.output, result, tables, title)
+
+
+def _need_packages():
+    """Say what is not installed before minutes are spent on what is."""
+    missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"the benchmark needs {', '.join(missing)}, not installed; "
+            "install it with: pip install 'jaisp[benchmark]'"
+        )
 
 
 def _peers(quick):

@@ -31,6 +31,7 @@ SPLITS = {
     "measurement": 11_000_000,
 }
 _STEP = 10_000  # between the skies of one seed and the next
+_MOST = 100  # fields of a kind, and seeds: more would be the skies of another kind, or of another split
 
 
 def read_field(folder, *, surveys="both", bands=()):
@@ -106,13 +107,13 @@ class Skies:
     kind : {"plain", "hard"}
         Whether there are bright stars and knotty galaxies.
     n_fields : int
-        Number of fields.
+        Number of fields, up to 100.
     size : float
-        Side of a field in arcmin.
+        Side of a field in arcmin, from 0.2 to 20.
     surveys, bands
         As for `read_field`.
     seed : int
-        Another number gives other skies.
+        Another number, from 0 to 99, gives other skies.
     """
 
     folder: Path
@@ -133,6 +134,12 @@ class Skies:
                     f"unknown {name} {value!r} of a sky{suggest(value, allowed)}; "
                     f"allowed: {', '.join(allowed)}"
                 )
+        for name, first, last in (("n_fields", 1, _MOST), ("seed", 0, _MOST - 1)):
+            value = getattr(self, name)
+            if not first <= value <= last:
+                raise ConfigError(f"{name} of a sky is {value}; allowed: {first} to {last}")
+        if not 0.2 <= self.size <= 20:  # what `simulate` draws, said before anything is written
+            raise ConfigError(f"size of a sky is {self.size} arcmin; allowed: 0.2 to 20 arcmin")
 
     def paths(self):
         """Folders of the fields; one that is missing is drawn first."""

@@ -95,7 +95,7 @@ def plot_bins(bins, path, *, title=""):
     MissingDependencyError
         Without matplotlib.
     """
-    figure = new_figure(figsize=(14, 7))
+    figure = new_figure(figsize=(13, 6.5))
     axes = figure.subplots(2, 4).ravel()
     finders = list(dict.fromkeys(bins["finder"]))
     for axis, (name, by) in zip(axes, _PANELS, strict=False):
@@ -122,4 +122,4 @@ def plot_bins(bins, path, *, title=""):
     axes[-1].axis("off")
     axes[-1].legend(handles.values(), handles.keys(), loc="center", frameon=False)
     figure.suptitle(title)
-    figure.savefig(Path(path), dpi=130)
+    figure.savefig(Path(path), dpi=90)
