@@ -62,7 +62,9 @@ def explain(tile, x, y, half_light_radius, e1, e2, *, survive=3.0):
     -------
     `Explanation`
     """
-    shapes = (half_light_radius.clamp_max(_LARGEST_RADIUS), 0.95 * e1, 0.95 * e2)
+    # Each component may be up to 1, but no ellipse is flatter than a line.
+    shrink = 0.95 / torch.sqrt(e1**2 + e2**2 + 1e-12).clamp_min(1.0)
+    shapes = (half_light_radius.clamp_max(_LARGEST_RADIUS), shrink * e1, shrink * e2)
     squares, n_pixels, flux, gram, projected = 0.0, 0, [], [], []
     for survey, (size, scale) in _STAMPS.items():
         data, valid = tile[f"{survey}_snr"].float(), tile[f"{survey}_valid"]
