@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.special import gammainc, gammaincinv
 
-from jaisp.scene import DE_VAUCOULEURS, EXPONENTIAL
+from jaisp.scene import DE_VAUCOULEURS, EXPONENTIAL, half_light_factor
 from jaisp.scene.profiles import tabulated_transforms
 
 
@@ -34,10 +34,21 @@ def test_derivative_of_the_transform(profile):
     torch.testing.assert_close(derivative, expected)
 
 
-def test_table_equals_the_sums():
+@pytest.mark.parametrize("size", [0.5, 1.0])
+def test_half_light_radius_of_bulge_and_disc(size):
+    shares = np.array([0.0, 0.2, 0.7, 1.0])
+    radius = half_light_factor(shares, size)
+    inside = (1 - shares) * gammainc(2, gammaincinv(2, 0.5) * radius)
+    inside += shares * gammainc(8, gammaincinv(8, 0.5) * (radius / size) ** 0.25)
+    np.testing.assert_allclose(inside, 0.5, atol=1e-3)
+    assert radius[[0, -1]] == pytest.approx([1, size], abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0])
+def test_table_equals_the_sums(size):
     u = torch.cat([torch.zeros(1), torch.logspace(-8, 3.2, 5000)]).double()
-    found = tabulated_transforms(u)
-    expected = [*EXPONENTIAL.transform(u), *DE_VAUCOULEURS.transform(u)]
+    found = tabulated_transforms(u, size)
+    expected = [*EXPONENTIAL.transform(u), *DE_VAUCOULEURS.scaled(size).transform(u)]
     torch.testing.assert_close(found[0], expected[0], atol=1e-6, rtol=0)
     torch.testing.assert_close(found[2], expected[2], atol=1e-6, rtol=0)
     # Slopes as they enter the derivative by the logarithm of the radius.

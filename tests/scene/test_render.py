@@ -26,8 +26,11 @@ def _galaxy(kind, radius, e1, e2):
         return None
     if kind == "exponential":
         profile = galsim.Exponential(half_light_radius=radius)
-    else:
+    elif kind == "de Vaucouleurs":
         profile = galsim.DeVaucouleurs(half_light_radius=radius)
+    else:
+        profile = 0.7 * galsim.Exponential(half_light_radius=radius)
+        profile += 0.3 * galsim.DeVaucouleurs(half_light_radius=0.5 * radius)
     return profile.shear(g1=e1, g2=e2)
 
 
@@ -40,6 +43,7 @@ def _galaxy(kind, radius, e1, e2):
         ("exponential", 0.4, 0.35, -0.2),
         ("exponential", 0.8, -0.1, 0.4),
         ("de Vaucouleurs", 0.2, 0.1, 0.15),
+        ("bulge in disc", 0.6, 0.3, 0.1),
     ],
 )
 def test_against_galsim(psf, kind, radius, e1, e2):
@@ -58,7 +62,8 @@ def test_against_galsim(psf, kind, radius, e1, e2):
         *(torch.tensor([value], dtype=torch.float64) for value in (x, y, radius, e1, e2)),
         size=size,
         pixel_scale=scale,
-        bulge_fraction=float(kind == "de Vaucouleurs"),
+        bulge_fraction={"de Vaucouleurs": 1.0, "bulge in disc": 0.3}.get(kind, 0.0),
+        bulge_size=0.5 if kind == "bulge in disc" else 1.0,
     )[0, 0].numpy()
     # The wings of the analytic PSF beyond its image are no fault of the renderer.
     inner = slice(size // 2 - width // 2, size // 2 + width // 2 + 1)
@@ -181,20 +186,19 @@ def test_gradients():
 
 
 @pytest.mark.parametrize("size", [32, 33])
-@pytest.mark.parametrize("bulge_fraction", [0.0, 0.4])
+@pytest.mark.parametrize(("bulge_fraction", "bulge_size"), [(0.0, 1.0), (0.4, 1.0), (0.4, 0.5)])
 @pytest.mark.parametrize("fwhm", [0.6, 0.3])
-def test_analytic_derivatives_equal_automatic_ones(size, bulge_fraction, fwhm):
+def test_analytic_derivatives_equal_automatic_ones(size, bulge_fraction, bulge_size, fwhm):
     rng = np.random.default_rng(8)
     psf = psf_transform(_psf_image(galsim.Gaussian(fwhm=fwhm), 0.2, 21)[None], size, dealias=True)
     assert len(psf.aliases) == (1 if fwhm > 0.5 else 4)
     x, y, radius, e1, e2 = _parameters(rng, 2)
     bulge = torch.full_like(x, bulge_fraction)
-    stamps = render_derivatives(psf, x, y, radius, e1, e2, size=size, pixel_scale=0.2, bulge_fraction=bulge)
+    options = {"size": size, "pixel_scale": 0.2, "bulge_size": bulge_size}
+    stamps = render_derivatives(psf, x, y, radius, e1, e2, bulge_fraction=bulge, **options)
 
     def render(x, y, log_radius, e1, e2, bulge):
-        return render_stamps(
-            psf, x, y, log_radius.exp(), e1, e2, size=size, pixel_scale=0.2, bulge_fraction=bulge
-        )
+        return render_stamps(psf, x, y, log_radius.exp(), e1, e2, bulge_fraction=bulge, **options)
 
     point = (x, y, radius.log(), e1, e2, bulge)
     torch.testing.assert_close(stamps[:, :, 0], render(*point))
@@ -204,9 +208,7 @@ def test_analytic_derivatives_equal_automatic_ones(size, bulge_fraction, fwhm):
         )
         _, expected = torch.autograd.functional.jvp(render, point, tangent)
         torch.testing.assert_close(stamps[:, :, 1 + index], expected, atol=2e-6, rtol=1e-6)
-    fewer = render_derivatives(
-        psf, x, y, radius, e1, e2, size=size, pixel_scale=0.2, bulge_fraction=bulge, parameters=2
-    )
+    fewer = render_derivatives(psf, x, y, radius, e1, e2, bulge_fraction=bulge, parameters=2, **options)
     torch.testing.assert_close(fewer, stamps[:, :, :3])
 
 

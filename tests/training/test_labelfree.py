@@ -144,6 +144,15 @@ def test_misfit_is_least_at_the_truth_and_fluxes_are_solved():
                 assert slope[number].item() * sign > 0, (name, number, sign)
 
 
+def test_slots_flatter_than_a_line_are_drawn_as_flat_ones():
+    """Both components of an ellipticity may near 1; a training once ended there in a failed factorisation."""
+    tile, truth = make_sky()
+    steep = {name: torch.tensor([0.99, 0.2, 0.0], requires_grad=True) for name in ("e1", "e2")}
+    found = fit(tile, truth, **steep)
+    assert torch.isfinite(found.flux).all()
+    assert torch.isfinite(torch.stack(torch.autograd.grad(found.misfit, list(steep.values())))).all()
+
+
 def test_significance_says_what_the_fit_needs():
     tile, truth = make_sky()
     x, y = [*truth["x"], truth["x"][0], 20.0], [*truth["y"], truth["y"][0], 100.0]
