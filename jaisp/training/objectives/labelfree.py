@@ -48,7 +48,8 @@ class LabelFreeLoss:
     positive_snr, ignore_snr : float
         Significance in sigma above which a target is to be found; between the two it is neither.
     confirm_start : float
-        Fraction of the steps after which the fit decides what a source is, instead of the proposals.
+        Fraction of the steps after which the fit decides what a source is, instead of the proposals; 1 for
+        never. In the one run that was measured F1 fell from .733 to .636 within 360 steps of it.
     added_noise : float
         The student's noise is up to this many times its teacher's.
     survey_dropout, band_dropout : float
@@ -66,7 +67,7 @@ class LabelFreeLoss:
     regularizer: float = 0.05
     positive_snr: float = 5.0
     ignore_snr: float = 3.0
-    confirm_start: float = 0.3
+    confirm_start: float = 1.0
     added_noise: float = 2.0
     survey_dropout: float = 0.2
     band_dropout: float = 0.2
