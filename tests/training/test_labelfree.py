@@ -207,7 +207,7 @@ def scene_config(tmp_path):
     return TrainingConfig(
         model=DETRJEPAConfig.tiny(),
         data=data,
-        loss=LabelFreeLoss(),
+        loss=LabelFreeLoss(confirm_start=0.3),
         optimizer=config.optimizer,
         objective=ObjectiveConfig(kind="labelfree"),
     )

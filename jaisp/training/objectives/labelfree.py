@@ -49,7 +49,8 @@ class LabelFreeLoss:
         Significance in sigma above which a target is to be found; between the two it is neither.
     confirm_start : float
         Fraction of the steps after which the fit decides what a source is, instead of the proposals; 1 for
-        never. In the one run that was measured F1 fell from .733 to .636 within 360 steps of it.
+        never. In the one run that was measured F1 fell from .733 to .636 within 360 steps of it. Until then
+        views of one survey learn no fluxes, sizes and shapes from the joint one.
     added_noise : float
         The student's noise is up to this many times its teacher's.
     survey_dropout, band_dropout : float
