@@ -10,11 +10,10 @@ from jaisp.exceptions import ConfigError
 from jaisp.models import band_dropout, network_inputs
 from jaisp.surveys import EUCLID, RUBIN
 from jaisp.training.config import LossConfig
-from jaisp.training.data import TileBatches, batch_loader, pad_truth
+from jaisp.training.data import TileBatches, pad_truth
 from jaisp.training.folders import FolderConfig, load_tiles, turn_tile
 from jaisp.training.injection import inject_sources
 from jaisp.training.losses import view_snr
-from jaisp.training.objectives import batch_numbers
 from jaisp.training.objectives.supervised import Supervised
 from jaisp.training.proposals import find_sources
 from jaisp.training.validation import validate
@@ -99,29 +98,17 @@ class Injection(Supervised):
         """Tiles of the user's pairs."""
         return load_tiles(self.config.data, folder, progress=progress)
 
-    def batches(self, first_step, last_step):
-        """Batches of some steps, prepared ahead by worker processes."""
-        loss, optimizer = self.config.loss, self.config.optimizer
-        dataset = self._tiles(
-            self.banks[0],
-            seed=optimizer.seed,
-            band_dropout=loss.band_dropout,
-            survey_dropout=loss.survey_dropout,
-            survey_dropout_end=self.jepa_step * optimizer.accumulate * self.world_size,
-        )
-        numbers = batch_numbers(optimizer, first_step, last_step, rank=self.rank, world_size=self.world_size)
-        return batch_loader(dataset, numbers, workers=0 if self.check else self.config.data.workers)
-
-    def _tiles(self, bank, **options):
+    def dataset(self, bank, seed, **options):
+        """Batches of tiles of a bank with sources put in, by number."""
         data, batch_size = self.config.data, self.config.optimizer.batch_size
         return InjectionTiles(
-            bank, density=data.density, faint_limit=data.faint_limit, batch_size=batch_size, **options
+            bank,
+            density=data.density,
+            faint_limit=data.faint_limit,
+            batch_size=batch_size,
+            seed=seed,
+            **options,
         )
-
-    def inputs(self, numbers, seed):
-        """What the network is shown of some batches, of training tiles with sources of another seed."""
-        batches = self._tiles(self.banks[0], seed=seed, band_dropout=self.config.loss.band_dropout)
-        return (batches[number][0] for number in numbers)
 
     def view_snr(self, truth, view):
         """Signal to noise in a view, such that unlabelled places are ignored."""
@@ -133,4 +120,4 @@ class Injection(Supervised):
         """Scores of the injected sources alone, and what the embeddings know of them."""
         if self.config.loss.jepa > 0:
             self._gather_statistics(model)
-        return validate(model, self._tiles(self.banks[1], seed=987))
+        return validate(model, self.dataset(self.banks[1], 987))

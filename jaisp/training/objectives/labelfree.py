@@ -12,11 +12,10 @@ from jaisp.models import band_dropout, network_inputs
 from jaisp.models.detrjepa import flux_units
 from jaisp.simulation import NoiseBank, draw_tile
 from jaisp.surveys import EUCLID, RUBIN
-from jaisp.training.data import TileBatches, batch_loader
+from jaisp.training.data import TileBatches
 from jaisp.training.folders import FolderConfig, load_tiles, turn_tile
 from jaisp.training.losses import heat_loss
 from jaisp.training.matching import match_truth
-from jaisp.training.objectives import batch_numbers
 from jaisp.training.objectives.supervised import Supervised, autocast, slot_gauges
 from jaisp.training.proposals import find_sources
 from jaisp.training.rendering import explain
@@ -146,30 +145,17 @@ class LabelFree(Supervised):
             return super().load_data(folder, progress)
         return load_tiles(self.config.data, folder, progress=progress)
 
-    def batches(self, first_step, last_step):
-        """Batches of some steps, prepared ahead by worker processes."""
-        config, optimizer = self.config, self.config.optimizer
-        dataset = UnlabelledBatches(
-            self.banks[0],
-            batch_size=optimizer.batch_size,
-            seed=optimizer.seed,
-            added_noise=config.loss.added_noise,
-            band_dropout=config.loss.band_dropout,
-            survey_dropout=config.loss.survey_dropout,
-            survey_dropout_end=self.jepa_step * optimizer.accumulate * self.world_size,
-        )
-        numbers = batch_numbers(optimizer, first_step, last_step, rank=self.rank, world_size=self.world_size)
-        return batch_loader(dataset, numbers, workers=0 if self.check else config.data.workers)
+    def dataset(self, bank, seed, **options):
+        """Batches of tiles of a bank, by number."""
+        return UnlabelledBatches(bank, batch_size=self.config.optimizer.batch_size, seed=seed, **options)
 
-    def inputs(self, numbers, seed):
-        """What the network is shown of some batches, of training tiles with noise of another seed."""
-        batches = UnlabelledBatches(
-            self.banks[0],
-            batch_size=self.config.optimizer.batch_size,
-            seed=seed,
-            band_dropout=self.config.loss.band_dropout,
-        )
-        return (batches[number]["inputs"] for number in numbers)
+    def hidden(self):
+        """Options of `dataset` that say what the student does not get to see in training."""
+        return {"added_noise": self.config.loss.added_noise, **super().hidden()}
+
+    def shown(self, batch):
+        """The part of a batch that the network is shown."""
+        return batch["inputs"]
 
     def losses(self, batch, step):
         """All terms of the objective for one batch, and gauges."""
@@ -256,11 +242,9 @@ class LabelFree(Supervised):
         """Gauges that need no truth; on simulated scenes also scores against it: nothing learns from them."""
         if self.config.loss.jepa > 0:
             self._gather_statistics(model)
-        batch_size = self.config.optimizer.batch_size
-        bank = self.banks[1]
-        metrics = validate_unlabelled(model, UnlabelledBatches(bank, batch_size=batch_size, seed=987))
+        metrics = validate_unlabelled(model, self.dataset(self.banks[1], 987))
         if not self.config.data.folder:
-            metrics.update(validate(model, bank, batch_size=batch_size))
+            metrics.update(validate(model, self.banks[1], batch_size=self.config.optimizer.batch_size))
         return metrics
 
 

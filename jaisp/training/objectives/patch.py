@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from jaisp.exceptions import ConfigError
 from jaisp.models import PatchJEPA
-from jaisp.training.data import TileBatches, batch_loader
-from jaisp.training.objectives import batch_numbers
+from jaisp.training.data import TileBatches
 from jaisp.training.objectives.objects import contrast, similarities
 from jaisp.training.objectives.supervised import Supervised, autocast
 
@@ -49,17 +48,9 @@ class Patches(Supervised):
     model_class, loss_class = PatchJEPA, PatchLossConfig
     guards = {}  # noqa: RUF012
 
-    def batches(self, first_step, last_step):
-        """Batches of some steps, prepared ahead by worker processes."""
-        optimizer = self.config.optimizer
-        dataset = TileBatches(
-            self.banks[0],
-            batch_size=optimizer.batch_size,
-            seed=optimizer.seed,
-            band_dropout=self.config.loss.band_dropout,
-        )
-        numbers = batch_numbers(optimizer, first_step, last_step, rank=self.rank, world_size=self.world_size)
-        return batch_loader(dataset, numbers, workers=0 if self.check else self.config.data.workers)
+    def hidden(self):
+        """Options of `dataset` that say what the network does not get to see in training."""
+        return {"band_dropout": self.config.loss.band_dropout}
 
     def losses(self, batch, step):
         """Contrastive loss of the tiles that both surveys see, and gauges."""

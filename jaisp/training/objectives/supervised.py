@@ -59,19 +59,26 @@ class Supervised:
             for k, n in enumerate((n_train, n_validation))
         ]
 
+    def dataset(self, bank, seed, **options):
+        """Batches of tiles of a bank, by number."""
+        return TileBatches(bank, batch_size=self.config.optimizer.batch_size, seed=seed, **options)
+
+    def hidden(self):
+        """Options of `dataset` that say what the network does not get to see in training."""
+        loss = self.config.loss
+        end = self.jepa_step * self.config.optimizer.accumulate * self.world_size
+        return {
+            "band_dropout": loss.band_dropout,
+            "survey_dropout": loss.survey_dropout,
+            "survey_dropout_end": end,
+        }
+
     def batches(self, first_step, last_step):
         """Batches of some steps, prepared ahead by worker processes."""
-        config, optimizer = self.config, self.config.optimizer
-        dataset = TileBatches(
-            self.banks[0],
-            batch_size=optimizer.batch_size,
-            seed=optimizer.seed,
-            band_dropout=config.loss.band_dropout,
-            survey_dropout=config.loss.survey_dropout,
-            survey_dropout_end=self.jepa_step * optimizer.accumulate * self.world_size,
-        )
+        optimizer = self.config.optimizer
+        dataset = self.dataset(self.banks[0], optimizer.seed, **self.hidden())
         numbers = batch_numbers(optimizer, first_step, last_step, rank=self.rank, world_size=self.world_size)
-        return batch_loader(dataset, numbers, workers=0 if self.check else config.data.workers)
+        return batch_loader(dataset, numbers, workers=0 if self.check else self.config.data.workers)
 
     def losses(self, batch, step):
         """All terms of the objective for one batch, and gauges."""
@@ -122,13 +129,12 @@ class Supervised:
 
     def inputs(self, numbers, seed):
         """What the network is shown of some batches, of training tiles with noise of another seed."""
-        batches = TileBatches(
-            self.banks[0],
-            batch_size=self.config.optimizer.batch_size,
-            seed=seed,
-            band_dropout=self.config.loss.band_dropout,
-        )
-        return (batches[number][0] for number in numbers)
+        batches = self.dataset(self.banks[0], seed, band_dropout=self.config.loss.band_dropout)
+        return (self.shown(batches[number]) for number in numbers)
+
+    def shown(self, batch):
+        """The part of a batch that the network is shown."""
+        return batch[0]
 
     def view_snr(self, truth, view):
         """Signal to noise of the true sources in a view: (B, M)."""
