@@ -12,7 +12,7 @@ from jaisp.surveys import EUCLID, RUBIN
 __all__ = ["BATCH", "BULGE_SIZE", "N_SHAPE", "POINT", "Plane", "light_beyond", "make_planes", "overlap"]
 
 N_SHAPE = 6  # x, y, log radius, e1, e2, bulge fraction
-# Half-light radius of a bulge in units of its disc's: nearby galaxies of all types have 0.2 to 0.8.
+# Half-light radius of a bulge in units of its disc's: the median of the simulated galaxies.
 BULGE_SIZE = 0.5
 POINT = -6.0  # log radius below which a source is a point
 # Widths in pixels for the equations; wider than that sources are only drawn.
