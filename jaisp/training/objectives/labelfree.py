@@ -48,8 +48,7 @@ class LabelFreeLoss:
         Significance in sigma above which a target is to be found; between the two it is neither.
     confirm_start : float
         Fraction of the steps after which the fit decides what a source is, instead of the proposals; 1 for
-        never. In the one run that was measured F1 fell from .733 to .636 within 360 steps of it. Until then
-        views of one survey learn no fluxes, sizes and shapes from the joint one.
+        never. In the one run that was measured F1 fell from .733 to .636 within 360 steps of it.
     added_noise : float
         The student's noise is up to this many times its teacher's.
     survey_dropout, band_dropout : float
@@ -170,7 +169,8 @@ class LabelFree(Supervised):
                 layers[view] = self.model.decode(features[view])
         proposals, joint = batch["targets"], layers["joint"][-1]
         fit = explain_slots(joint, proposals, batch["tiles"])
-        targets = confirm(joint, fit, proposals) if confirmed else proposals
+        fitted = confirm(joint, fit, proposals)
+        targets = fitted if confirmed else proposals
         terms = {"render": fit["misfit"]}
         # A slot on something that the proposals lack but the fit needs is not punished (DropLoss, CutLER).
         spare = fit["chosen"] & (fit["significance"]["joint"] > config.ignore_snr)
@@ -186,8 +186,8 @@ class LabelFree(Supervised):
                         layers[view], proposals, proposals["snr_joint"], config
                     )["position"]
                 losses.update(self._property_loss(joint, fit, batch["keep"]))
-            elif confirmed:
-                losses.update(self._view_loss(layers[view][-1], targets, snr, batch["keep"], view))
+            else:
+                losses.update(self._view_loss(layers[view][-1], fitted, batch["keep"], view))
             for name, value in losses.items():
                 terms[name] = terms.get(name, 0.0) + share * value
         outputs = {view: layers[view][-1] for view in views}
@@ -211,9 +211,9 @@ class LabelFree(Supervised):
         tile, slot = torch.nonzero(good, as_tuple=True)
         return self._flux_loss(joint["flux_asinh"][tile, slot], fit["flux"][tile, slot], keep[tile])
 
-    def _view_loss(self, output, targets, snr, keep, view):
+    def _view_loss(self, output, targets, keep, view):
         """Slots of one survey learn what the joint slots know: the other survey's fluxes, size and shape."""
-        slot, source = match_truth(_places(output), targets, snr=snr)
+        slot, source = match_truth(_places(output), targets, snr=targets[f"snr_{view}"])
         known = targets["known"][source[0], source[1]] & (
             targets["snr_joint"][source[0], source[1]] > self.config.loss.positive_snr
         )
