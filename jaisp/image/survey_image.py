@@ -78,6 +78,8 @@ class SurveyImage:
         Unit of input that states none itself. Default nJy.
     meta : mapping, optional
         Anything to carry along, e.g. where the pixels came from.
+    copy : bool, optional
+        With False, float32 pixels in nJy are not copied; those that are not finite are set to 0 in place.
 
     Attributes
     ----------
@@ -125,7 +127,19 @@ class SurveyImage:
     <SurveyImage euclid VIS, 64 x 64 px of 0.100 arcsec>
     """
 
-    def __init__(self, data, wcs=None, *, survey, variance=None, mask=None, psf=None, unit=None, meta=None):
+    def __init__(
+        self,
+        data,
+        wcs=None,
+        *,
+        survey,
+        variance=None,
+        mask=None,
+        psf=None,
+        unit=None,
+        meta=None,
+        copy=True,
+    ):
         self.survey = get_survey(survey)
         self.unit = NJY
         self.meta = dict(meta or {})
@@ -143,7 +157,7 @@ class SurveyImage:
         self.data, self.mask, self._variance, stated_wcs, psfs = {}, {}, {}, {}, {}
         for band in self.bands:
             where = f"{self.survey.label} {band}"
-            parsed = parse_image(data[band], where, unit=unit)
+            parsed = parse_image(data[band], where, unit=unit, copy=copy)
             self._same_shape(band, parsed.data.shape)
             shape = parsed.data.shape
             variance = parsed.variance
