@@ -16,11 +16,11 @@ TILE_KEYS = tuple(
 )
 N_CONDITIONS = 3 * (len(RUBIN.bands) + len(EUCLID.bands))
 _SOFTENING = 3.0  # in sigma: linear below, logarithmic above
-# Noise in nJy per pixel at the scale of a source that the network is told, least and most, a little beyond what
-# training shows. Noisier images (or ones in wrong units) look as if they were brighter, and not like nothing seen.
+# Least and most noise that the network is told (nJy per pixel, at the scale of a source), a little beyond what
+# training shows: noisier images, or ones in wrong units, then look brighter, and not like nothing ever seen.
 _NOISE = {
-    "rubin": ((1.4, 0.5, 0.5, 0.9, 1.8, 3.6), (26.0, 9.6, 9.6, 16.0, 33.0, 66.0)),
-    "euclid": ((1.2, 2.5, 2.5, 2.5), (5.0, 25.0, 25.0, 25.0)),
+    "rubin": ((1.2, 0.4, 0.4, 0.7, 1.6, 3.0), (26.0, 9.6, 9.6, 16.0, 33.0, 66.0)),
+    "euclid": ((1.2, 2.0, 2.0, 2.0), (5.0, 25.0, 25.0, 25.0)),
 }
 
 
