@@ -16,7 +16,7 @@ TILE_KEYS = tuple(
 )
 N_CONDITIONS = 3 * (len(RUBIN.bands) + len(EUCLID.bands))
 _SOFTENING = 3.0  # in sigma: linear below, logarithmic above
-# Least and most noise that the network is told (nJy per pixel, at the scale of a source), a little beyond what
+# Least and most noise that the network is told (nJy a pixel, at the scale of a source), a little beyond what
 # training shows: noisier images, or ones in wrong units, then look brighter, and not like nothing ever seen.
 _NOISE = {
     "rubin": ((1.2, 0.4, 0.4, 0.7, 1.6, 3.0), (26.0, 9.6, 9.6, 16.0, 33.0, 66.0)),
