@@ -165,7 +165,9 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
-    rows = _rows(table, ids)
+    if len(table) == 0:
+        raise ConfigError("the catalogue has no objects, so there are no cut-outs to draw")
+    rows = drawing.chosen_rows(table, ids, _MAX_ROWS)
     columns = [(image, band) for image in drawing.survey_images(images) for band in image.bands]
     figure = figure_class(
         figsize=(1.15 * len(columns) + 0.6, 1.15 * len(rows) + 0.5),
@@ -228,15 +230,3 @@ def plot_crossmatch(table, *, scale=None):
     right.grid(alpha=0.25)
     figure.suptitle(f"{matched.sum()} of {len(table)} objects are held by slots of both surveys")
     return figure
-
-
-def _rows(table, ids):
-    if len(table) == 0:
-        raise ConfigError("the catalogue has no objects, so there are no cut-outs to draw")
-    if ids is None:
-        return list(table[:_MAX_ROWS])
-    where = {int(number): index for index, number in enumerate(table["id"])}
-    missing = [number for number in ids if int(number) not in where]
-    if missing:
-        raise ConfigError(f"there is no object {missing[0]} in this catalogue of {len(table)} objects")
-    return [table[where[int(number)]] for number in ids]
