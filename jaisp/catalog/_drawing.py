@@ -26,6 +26,7 @@ __all__ = [
     "draw_objects",
     "draw_residuals",
     "held",
+    "log_limits",
     "residuals",
     "shrink_factor",
     "survey_images",
@@ -324,3 +325,10 @@ def draw_arrows(panel, east, north, position):
     panel.invert_xaxis()
     panel.margins(0.08)
     panel.grid(alpha=0.25)
+
+
+def log_limits(values):
+    """Return limits of a logarithmic axis: a decade at least, or labels would run into one another."""
+    low, high = np.log10(np.maximum([values.min(), values.max()], 1e-3))
+    half = max((high - low) / 2 + 0.1, 0.5)
+    return 10 ** ((low + high) / 2 - half), 10 ** ((low + high) / 2 + half)

@@ -225,8 +225,10 @@ def plot_crossmatch(table, *, scale=None):
     points = drawing.draw_residuals(left, east, north, similarity, scale)
     figure.colorbar(points, ax=left, label="match similarity")
     drawing.draw_arrows(middle, east, north, position)
-    right.scatter(np.hypot(east, north), similarity, s=14, alpha=0.6, color=drawing.BLUE, linewidths=0)
-    right.set(xscale="log", xlabel="separation (mas)", ylabel="match similarity")
+    separation = np.hypot(east, north)
+    right.scatter(separation, similarity, s=14, alpha=0.6, color=drawing.BLUE, linewidths=0)
+    right.set(xscale="log", xlim=drawing.log_limits(separation))
+    right.set(xlabel="separation (mas)", ylabel="match similarity")
     right.grid(alpha=0.25)
     figure.suptitle(f"{matched.sum()} of {len(table)} objects are held by slots of both surveys")
     return figure
