@@ -55,24 +55,43 @@ def _quadrants(window):
     return [(x0, x, y0, y), (x, x1, y0, y), (x0, x, y, y1), (x, x1, y, y1)]
 
 
-def _decode(model, features, row, window):
+def _reach(window):
+    """Window in which proposals are looked for: what is owned and a margin."""
+    x0, x1, y0, y1 = window
+    return x0 - _MARGIN, x1 + _MARGIN, y0 - _MARGIN, y1 + _MARGIN
+
+
+def _parts(proposed, window, n_queries):
     """
-    Decode one tile of a batch; where its proposals outnumber the queries, split the window and decode again.
+    Windows to decode one by one: split where the proposals outnumber the queries.
 
     Returns
     -------
-    list of (output, window, saturated)
+    list of (window, saturated)
     """
-    one = {key: value[row : row + 1] for key, value in features.items()}
-    x0, x1, y0, y1 = window
-    reach = torch.tensor(
-        [[x0 - _MARGIN, x1 + _MARGIN, y0 - _MARGIN, y1 + _MARGIN]], device=one["heat"].device
-    )
-    output = model.decode(one, reach)[-1]
-    too_many = int(output["n_proposals"][0]) > model.config.n_queries
-    if too_many and min(x1 - x0, y1 - y0) > _SMALLEST_WINDOW:
-        return [part for quadrant in _quadrants(window) for part in _decode(model, one, 0, quadrant)]
-    return [(output, window, too_many)]
+    x0, x1, y0, y1 = _reach(window)
+    too_many = np.count_nonzero(proposed[max(y0, 0) : y1, max(x0, 0) : x1]) > n_queries
+    if too_many and min(window[1] - window[0], window[3] - window[2]) > _SMALLEST_WINDOW:
+        return [part for quadrant in _quadrants(window) for part in _parts(proposed, quadrant, n_queries)]
+    return [(window, too_many)]
+
+
+def _slots_of_tile(model, features, proposed, tile):
+    """Slots of one encoded tile, an entry for each of its windows; ``features`` have a batch axis of one."""
+    x0, x1, y0, y1 = tile.own
+    own = (x0 - tile.x0, x1 - tile.x0, y0 - tile.y0, y1 - tile.y0)
+    device = features["heat"].device
+    return [
+        _collect(
+            model,
+            model.decode(features, torch.tensor([_reach(window)], device=device))[-1],
+            window,
+            saturated,
+            tile,
+            part,
+        )
+        for part, (window, saturated) in enumerate(_parts(proposed, own, model.config.n_queries))
+    ]
 
 
 def _collect(model, output, window, saturated, tile, part):
@@ -171,17 +190,23 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
                 key: torch.from_numpy(np.stack([a[key] for a in arrays])).to(device) for key in arrays[0]
             }
             inputs = model.prepare(tensors)
+            shown = [[name for name in surveys if a[f"{name}_valid"].any()] for a in arrays]
             for view in views:
-                features = model.encode(inputs, view)
-                for row, tile in enumerate(batch):
-                    if view in surveys and not arrays[row][f"{view}_valid"].any():
-                        continue
-                    x0, x1, y0, y1 = tile.own
-                    window = (x0 - tile.x0, x1 - tile.x0, y0 - tile.y0, y1 - tile.y0)
-                    for part, (output, part_window, saturated) in enumerate(
-                        _decode(model, features, row, window)
-                    ):
-                        parts[view].append(_collect(model, output, part_window, saturated, tile, part))
+                # Of a tile that shows one survey only, the joint view is that survey's.
+                rows = [k for k, names in enumerate(shown) if view == "joint" or len(names) == 2]
+                if not rows:
+                    continue
+                some = (
+                    {key: value[rows] for key, value in inputs.items()} if len(rows) < len(batch) else inputs
+                )
+                features = model.encode(some, view)
+                proposed = model.proposed(features).cpu().numpy()
+                for at, row in enumerate(rows):
+                    one = {key: value[at : at + 1] for key, value in features.items()}
+                    found = _slots_of_tile(model, one, proposed[at], batch[row])
+                    parts[view] += found
+                    if view == "joint" and len(shown[row]) == 1 and len(surveys) == 2:
+                        parts[shown[row][0]] += found
             if progress is not None:
                 done += len(batch)
                 progress(done, total)
