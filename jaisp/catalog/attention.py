@@ -2,14 +2,13 @@
 """Where the slots of chosen objects look: the decoder's attention to the image."""
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from astropy import units as u
 
 from jaisp.catalog._drawing import INK, LABEL, PAPER, chosen_rows, covered, shrink_factor, survey_images
-from jaisp.catalog.detection import _decode
+from jaisp.catalog.detection import _parts, _reach
 from jaisp.catalog.plots import require_matplotlib, rgb
 from jaisp.exceptions import ConfigError, suggest
 from jaisp.io import align
@@ -104,27 +103,21 @@ def slot_attention(model, table, images, ids=None, *, view="joint", size=384, ha
 
 def _tile_slots(model, tile, view):
     """Positions (n, 2) on the grid and attention (n, layers, rows, columns) of a tile's slots."""
-
-    def decode(features, window):
-        layers = model.decode(features, window, attention=True)
-        layers[-1]["attention"] = torch.stack([layer["attention"] for layer in layers], dim=2)
-        return layers
-
     device = next(model.parameters()).device
     x0, x1, y0, y1 = tile.own
-    window = (x0 - tile.x0, x1 - tile.x0, y0 - tile.y0, y1 - tile.y0)
+    own = (x0 - tile.x0, x1 - tile.x0, y0 - tile.y0, y1 - tile.y0)
+    places, weights = [], []
     with torch.inference_mode():
         tensors = {key: torch.from_numpy(value[None]).to(device) for key, value in tile.arrays.items()}
         features = model.encode(model.prepare(tensors), view)
-        # Decoded as in the catalogue, crowded windows in parts: slots depend on those beside them.
-        watched = SimpleNamespace(config=model.config, decode=decode)
-        outputs = [output for output, _, _ in _decode(watched, features, 0, window)]
-    valid = [output["valid"][0] for output in outputs]
-    place, weights = (
-        torch.cat([output[name][0][mask] for output, mask in zip(outputs, valid, strict=True)]).cpu().numpy()
-        for name in ("position", "attention")
-    )
-    return place + [tile.x0, tile.y0], weights
+        # As in the catalogue, crowded windows in parts: slots depend on those beside them.
+        proposed = model.proposed(features).cpu().numpy()[0]
+        for window, _ in _parts(proposed, own, model.config.n_queries):
+            layers = model.decode(features, torch.tensor([_reach(window)], device=device), attention=True)
+            valid = layers[-1]["valid"][0]
+            places.append(layers[-1]["position"][0][valid])
+            weights.append(torch.stack([layer["attention"][0][valid] for layer in layers], dim=1))
+    return torch.cat(places).cpu().numpy() + [tile.x0, tile.y0], torch.cat(weights).cpu().numpy()
 
 
 def _nearest(number, place, slots, tile, view):
