@@ -40,6 +40,9 @@ automodsumm_inherited_members = False
 exclude_patterns.extend(["_templates", "gallery/*.txt", "gallery/*.py"])
 html_title = f"jaisp {release}"
 html_show_sourcelink = False
+# Pages stand side by side in the menu of the header: a column of their parts would be empty. Tables need its
+# width.
+html_sidebars = {"**": []}
 numpydoc_xref_param_type = False
 linkcheck_timeout = 10
 linkcheck_retries = 1
@@ -125,7 +128,7 @@ def write_benchmark(app):
 
     def cell(value, error=None, *, digits=3):
         text = "" if math.isnan(value) else f"{value:.{digits}f}"
-        return text if error is None else f"{text} ± {error:.{digits}f}"
+        return text if error is None else f"{text}\u00a0±\u00a0{error:.{digits}f}"  # on one line
 
     for kind in ("plain", "hard"):
         table = QTable.read(BENCHMARK / f"{kind}.ecsv")

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from jaisp import DETRJEPA
+from jaisp.catalog import plot_catalog
 from jaisp.io import read_euclid, read_rubin
 from jaisp.training import check, load_config, train
 
@@ -69,4 +70,6 @@ for name in ("train/loss", "val/f1_joint", "val/similarity", "val/shuffled_simil
 model = DETRJEPA.from_pretrained(weights)
 rubin = read_rubin([work / "pairs" / "field_1" / f"rubin_{band}.fits.gz" for band in "gi"])
 euclid = read_euclid([work / "pairs" / "field_1" / f"euclid_{band}.fits.gz" for band in ("VIS", "H")])
-print(len(model.catalog(rubin, euclid)), "objects")
+table = model.catalog(rubin, euclid)
+print(len(table), "objects")
+figure = plot_catalog(table, (rubin, euclid), label=False)
