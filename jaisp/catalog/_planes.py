@@ -31,9 +31,11 @@ class Plane:
 
     Attributes
     ----------
+    shape, corner : tuple of int
+        Size and first pixel (y, x) of the part of the images that has data.
     residual, weight : ndarray of float32, shape (bands, ny + 2 pad, nx + 2 pad)
-        Images less the sources drawn so far (nJy), and inverse variances, 0 where there is no good pixel;
-        with a margin, so that every stamp lies inside.
+        That part less the sources drawn so far (nJy), and inverse variances, 0 where there is no good pixel;
+        with a margin, so that every stamp that shows some of it lies inside.
     """
 
     def __init__(self, image, survey, bands, offset):
@@ -43,16 +45,17 @@ class Plane:
         self.binning = 2 if survey is RUBIN else 1
         self.scale = EUCLID.pixel_scale * self.binning
         self.offset = offset if survey is RUBIN else OffsetField()
-        self.shape = image.shape
-        self.largest = max(_STAMPS)
-        self.pad = self.largest // 2
+        here = image.data_box(bands)
+        self.corner = tuple(piece.start for piece in here)
+        self.shape = tuple(piece.stop - piece.start for piece in here)
+        self.largest = self.pad = max(_STAMPS)
         self.residual = np.zeros((len(bands), *(side + 2 * self.pad for side in self.shape)), np.float32)
         self.weight = np.zeros_like(self.residual)
         inside = np.s_[self.pad : -self.pad, self.pad : -self.pad]
         self.typical = np.zeros(len(bands))
         for k, band in enumerate(bands):
-            self.residual[k][inside] = image.sky_subtracted(band)
-            weight = 1 / image.source_variance(band)
+            self.residual[k][inside] = image.sky_subtracted(band)[here]
+            weight = 1 / image.source_variance(band)[here]
             good = np.isfinite(weight) & (weight > 0)
             self.weight[k][inside] = np.where(good, weight, 0)
             self.typical[k] = np.median(weight[good]) if good.any() else 0.0
@@ -78,14 +81,28 @@ class Plane:
             sizes=_STAMPS + _WIDEST,
         ).numpy()
 
+    def _place(self, state):
+        """Positions y, x in pixels of the part that has data."""
+        x, y = (at - shift for at, shift in zip(state.T[:2], self.offset(*state.T[:2]), strict=True))
+        if self.binning == 2:
+            x, y = (x - 0.5) / 2, (y - 0.5) / 2
+        return y - self.corner[0], x - self.corner[1]
+
+    def shows(self, state):
+        """Whether stamps of the sources may hold a pixel that has data."""
+        half = self.largest / 2
+        inside = [
+            (at > -half) & (at < side - 1 + half)
+            for at, side in zip(self._place(state), self.shape, strict=True)
+        ]
+        return np.logical_and(*inside)
+
     def stamps(self, state, size, parameters):
         """Corner pixels y, x (n, 2) and templates with derivatives (n, bands, 1 + parameters, size, size)."""
         if size not in self._transforms:
             self._transforms[size] = psf_transform(self.psf, size, dealias=True)
-        x, y = (at - shift for at, shift in zip(state.T[:2], self.offset(*state.T[:2]), strict=True))
-        if self.binning == 2:
-            x, y = (x - 0.5) / 2, (y - 0.5) / 2
-        middle = [np.clip(np.round(v), 0, side - 1) for v, side in ((y, self.shape[0]), (x, self.shape[1]))]
+        y, x = self._place(state)
+        middle = np.round(y), np.round(x)
         radius = np.where(state[:, 2] > POINT, np.exp(state[:, 2]), 0.0)
         arguments = (x - middle[1], y - middle[0], radius, state[:, 3], state[:, 4])
         values = render_derivatives(

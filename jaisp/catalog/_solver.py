@@ -11,7 +11,7 @@ from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Solver"]
 
-_CHUNK = 8e6  # pixels of stamps with derivatives that are held in memory
+_CHUNK = 16e6  # pixels of stamps with derivatives that are held in memory
 _MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
@@ -137,9 +137,10 @@ class Solver:
         """What the residuals hold of a source's templates, (channels, rows)."""
         slope, band = np.zeros((len(self.channels), rows)), 0
         for plane, drawn in zip(self.planes, stamps, strict=True):
-            found = plane.slope(*drawn[source][::2])
-            slope[band : band + len(found), : found.shape[1]] = found
-            band += len(found)
+            if source in drawn:
+                found = plane.slope(*drawn[source][::2])
+                slope[band : band + len(found), : found.shape[1]] = found
+            band += len(plane.channels)
         return slope
 
     def _brightness(self, normal, source, stamps):
@@ -148,13 +149,15 @@ class Solver:
         return (light**2 / np.maximum(normal[:, 0, 0], 1e-30)).sum()
 
     def _own_blocks(self, plane, sizes, drawn_at, members, rows, state, normal):
-        """Fill in the equations of each source by itself; stamps of those that have neighbours."""
+        """Fill in the equations of each source by itself; the stamps of those that the plane shows."""
         batches = []
+        shown = plane.shows(state[members])
+        self.coverage[np.ix_(members[~shown], plane.channels)] = 0
         place = np.column_stack([state[members], *plane.offset(*state[members, :2].T), sizes])
         moved = (place != drawn_at[members]).any(axis=1)
         inner = np.minimum(sizes, plane.largest)
-        for kind in np.unique(np.stack([inner, rows], axis=-1), axis=0):
-            chosen = np.flatnonzero((inner == kind[0]) & (rows == kind[1]))
+        for kind in np.unique(np.stack([inner, rows], axis=-1)[shown], axis=0):
+            chosen = np.flatnonzero(shown & (inner == kind[0]) & (rows == kind[1]))
             for part in np.array_split(chosen, -(-len(chosen) // BATCH)):
                 corners, values = plane.stamps(state[members[part]], int(kind[0]), int(kind[1]) - 1)
                 batches.append((part, corners, values))
@@ -178,6 +181,8 @@ class Solver:
 
     def _cross_block(self, stamps, i, j):
         """Products of the templates of two sources, (bands, rows of i, rows of j), or None."""
+        if i not in stamps or j not in stamps:
+            return None
         (corner_i, _, weighted), (corner_j, design, _) = stamps[i], stamps[j]
         where = overlap(corner_i, corner_j, weighted.shape[-1], design.shape[-1])
         if where is None:
@@ -224,7 +229,7 @@ class Solver:
         flux = np.where(seen, flux, 0.0)
         self.flux[at] = flux.T
         self.flux_variance[at] = np.where(seen, np.einsum("cii->ci", inverse), np.nan).T
-        shape = np.setdiff1d(np.arange(rows.sum()), first)
+        shape = np.delete(np.arange(rows.sum()), first)
         if not len(shape):
             return
         # Eliminate the fluxes: variable projection, to first order.

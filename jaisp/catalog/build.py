@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The way from images to a table: align, detect, link, measure, calibrate."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
 from jaisp.catalog.calibration import ActivityCalibration
@@ -94,6 +96,7 @@ def make_catalog(
     """
     _check(rubin, euclid, activity)
     pair = align(rubin, euclid, region=region)
+    _measure_noise(pair)
     slots = detect(model, pair, batch_size=batch_size, progress=progress)
     thresholds = {"activity": float(activity)}
     if "joint" not in slots:
@@ -133,6 +136,16 @@ def make_catalog(
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"][:] = np.arange(1, len(table) + 1)
     return table
+
+
+def _measure_noise(pair):
+    """Measure background and noise of all bands ahead, as many at a time as torch has threads."""
+    images = [image for image in (pair.rubin, pair.euclid) if image is not None]
+    bands = [(image, band) for image in images for band in image.bands]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(lambda one: one[0].noise[one[1]], bands))
+    for image in images:
+        image.findings.sort(key=lambda finding: image.bands.index(finding.band))
 
 
 def _measure(pair, sources, logit, calibration, *, refine, offset):

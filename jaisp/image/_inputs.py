@@ -128,7 +128,7 @@ def _header_factor(header, where):
     return None
 
 
-def parse_image(value, where, *, unit=None):
+def parse_image(value, where, *, unit=None, copy=True):
     """
     Read one band's input.
 
@@ -140,6 +140,8 @@ def parse_image(value, where, *, unit=None):
         Name of the band, for messages.
     unit : `~astropy.units.Unit` or str, optional
         Unit of input that states none itself; nJy by default.
+    copy : bool, optional
+        Whether pixels that are in nJy and float32 already are copied.
 
     Returns
     -------
@@ -164,7 +166,7 @@ def parse_image(value, where, *, unit=None):
     if factor is None:
         factor = to_njy(stated if stated is not None else (unit or NJY), where)
     data = real_array(pixels, where)
-    data = np.array(data, dtype=np.float32) if factor == 1 else (data * factor).astype(np.float32)
+    data = (data if factor == 1 else data * factor).astype(np.float32, copy=copy and factor == 1)
     if variance is not None:
         variance = variance * factor**2
     if mask is not None:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.interpolate import RectBivariateSpline
 
-from jaisp.image._sky import sky_statistics, smooth_level, source_mask, windows
+from jaisp.image._sky import sample_windows, sky_statistics, smooth_level, source_mask
 
 __all__ = ["Mesh", "measure_mesh"]
 
@@ -146,7 +146,7 @@ def _fit_surface(data, variance, mask, sd, order):
     shape = data.shape
     rows, columns, values = [], [], []
     step = max(1, int(sd))
-    boxes = windows(shape, 512, most=16)
+    boxes = sample_windows(mask, 512, 16)
     step = max(step, int(np.sqrt(sum(mask[box].size for box in boxes) / _SURFACE_POINTS)))
     for box in boxes:
         level, _ = _smooth(data[box], _part(variance, box), mask[box], sd)

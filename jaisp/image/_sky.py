@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Telling sky from sources: the statistics that noise, background and PSF share."""
 
+from bisect import bisect_right
 from itertools import pairwise
 
 import numpy as np
@@ -10,8 +11,10 @@ from scipy.special import log_ndtr
 
 __all__ = [
     "FWHM_PER_SD",
+    "data_box",
     "matched_filter",
     "psf_sd",
+    "sample_windows",
     "sky_statistics",
     "smooth_level",
     "source_mask",
@@ -30,6 +33,7 @@ _ALPHA = np.linspace(-3, 6, 1801)
 _HAZARD = np.exp(-0.5 * _ALPHA**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(_ALPHA))
 _REST_VARIANCE = 1 - _ALPHA * _HAZARD - _HAZARD**2
 _RATIO = (_ALPHA + _HAZARD) ** 2 / _REST_VARIANCE
+_TABLE = tuple(column.tolist() for column in (_RATIO, _ALPHA, _REST_VARIANCE))
 
 
 def sky_statistics(values, *, cut=0.5):
@@ -60,20 +64,22 @@ def sky_statistics(values, *, cut=0.5):
     scale = (middle - values[int(0.159 * values.size)]) or 1.0
     values = (values - middle) / scale
     mode, sd = 0.0, -values[int(0.159 * values.size)]
-    number = np.arange(1.0, values.size + 1)
     total, squares = np.cumsum(values), np.cumsum(values**2)
     for _ in range(50):
         limit = mode + cut * sd
         # Between values the sums are interpolated: else a rounding would decide where the steps lead.
-        count = np.interp(limit, values, number, left=0.0)
+        k = int(values.searchsorted(limit, side="right"))
+        part = float((limit - values[k - 1]) / (values[k] - values[k - 1])) if 0 < k < values.size else 0.0
+        count = k + part
         if count < 4:
             break
-        mean = np.interp(limit, values, total) / count
-        variance = np.interp(limit, values, squares) / count - mean**2
+        last = min(k, values.size - 1)
+        mean = float(total[k - 1] + part * (total[last] - total[k - 1])) / count
+        variance = float(squares[k - 1] + part * (squares[last] - squares[k - 1])) / count - mean**2
         if not variance > 0:
             break
-        alpha = np.interp((limit - mean) ** 2 / variance, _RATIO, _ALPHA)
-        new_sd = np.sqrt(variance / np.interp(alpha, _ALPHA, _REST_VARIANCE))
+        alpha, rest_variance = _truncated((limit - mean) ** 2 / variance)
+        new_sd = (variance / rest_variance) ** 0.5
         new_mode = limit - alpha * new_sd
         settled = abs(new_mode - mode) < 1e-4 * sd and abs(new_sd - sd) < 1e-4 * sd
         # Half a step: whole ones may go to and fro for ever between two values.
@@ -81,6 +87,14 @@ def sky_statistics(values, *, cut=0.5):
         if settled:
             break
     return float(middle + scale * mode), float(scale * sd)
+
+
+def _truncated(ratio):
+    """``alpha`` and the variance of what is left, by the ratio: `numpy.interp`, but quick for one number."""
+    ratios, *columns = _TABLE
+    k = min(max(bisect_right(ratios, ratio), 1), len(ratios) - 1)
+    part = min(max((ratio - ratios[k - 1]) / (ratios[k] - ratios[k - 1]), 0.0), 1.0)
+    return (column[k - 1] + part * (column[k] - column[k - 1]) for column in columns)
 
 
 def psf_sd(psf):
@@ -109,8 +123,10 @@ def matched_filter(data, variance, mask, kernel):
     weight = np.where(mask, 0, 1 / variance).astype(float)
     flipped = np.asarray(kernel, float)[::-1, ::-1]
     total = fftconvolve(np.where(mask, 0, data) * weight, flipped, mode="same")
-    norm = fftconvolve(weight, flipped**2, mode="same")
-    covered = fftconvolve((~mask).astype(float), flipped**2, mode="same") > 0.5 * np.sum(flipped**2)
+    # Of the data, which bright stars may dominate, every digit counts; of smooth maps float32 holds enough.
+    squared = (flipped**2).astype(np.float32)
+    norm = fftconvolve(weight.astype(np.float32), squared, mode="same")
+    covered = fftconvolve((~mask).astype(np.float32), squared, mode="same") > 0.5 * squared.sum()
     snr = np.full(data.shape, np.nan)
     good = covered & ~mask & (norm > 0)
     snr[good] = total[good] / np.sqrt(norm[good])
@@ -159,11 +175,9 @@ def _coarse_snr(data, weight, factor, sd):
     if factor == 1:
         return smooth_level(data, weight, sd)[1]
     pad = [(0, -length % factor) for length in data.shape]
-    shape = [(length + more) // factor for length, (_, more) in zip(data.shape, pad, strict=True)]
-    blocks = [
-        np.pad(image, pad).reshape(shape[0], factor, shape[1], factor).sum((1, 3))
-        for image in (data * weight, weight)
-    ]
+    padded = [np.pad(image, pad) for image in (data * weight, weight)]
+    steps = [(a, b) for a in range(factor) for b in range(factor)]
+    blocks = [sum(image[a::factor, b::factor] for a, b in steps) for image in padded]
     mean = np.divide(blocks[0], blocks[1], out=np.zeros_like(blocks[0]), where=blocks[1] > 0)
     snr = smooth_level(mean, blocks[1], sd)[1]
     snr = np.repeat(np.repeat(snr, factor, axis=0), factor, axis=1)
@@ -184,28 +198,36 @@ def _above(maps, mask, sd, seed, extent):
             least = noise = max(noise, least)
             if noise > 0:
                 snr = (snr - mode) / noise
-                new |= ndimage.binary_propagation(snr > seed, mask=snr > extent, structure=cross)
+                label, count = ndimage.label(snr > extent, structure=cross)
+                reaches = np.zeros(count + 1, bool)
+                reaches[label[snr > seed]] = True
+                new |= reaches[label]
         found = ndimage.binary_dilation(new, structure=cross, iterations=int(np.ceil(sd)))
     return found
 
 
-def windows(shape, size, *, most=None):
-    """
-    Slices of windows of about ``size`` pixels that cover an image, or ``most`` of them spread over it.
-
-    Returns
-    -------
-    list of tuple of slice
-    """
+def windows(shape, size):
+    """Slices of windows of about ``size`` pixels that cover an image."""
     edges = []
     for length in shape:
-        count = max(1, round(length / size))
-        cuts = np.linspace(0, length, count + 1).astype(int)
-        pieces = [slice(int(a), int(b)) for a, b in pairwise(cuts)]
-        if most is not None:
-            side = max(1, int(np.sqrt(most)))
-            if len(pieces) > side:
-                chosen = np.linspace(0, len(pieces) - 1, 2 * side + 1)[1::2].round().astype(int)
-                pieces = [pieces[k] for k in chosen]
-        edges.append(pieces)
+        cuts = np.linspace(0, length, max(1, round(length / size)) + 1).astype(int)
+        edges.append([slice(int(a), int(b)) for a, b in pairwise(cuts)])
     return [(y, x) for y in edges[0] for x in edges[1]]
+
+
+def data_box(mask):
+    """Slices of the smallest box around the pixels that are not masked; of all pixels, if all are."""
+    box = []
+    for axis in (1, 0):
+        used = np.flatnonzero(~mask.all(axis=axis))
+        box.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, mask.shape[1 - axis]))
+    return tuple(box)
+
+
+def sample_windows(mask, size, most):
+    """At most ``most`` windows of about ``size`` pixels, spread over where an image has data."""
+    boxes = windows(mask.shape, size)
+    free = np.array([np.count_nonzero(~mask[box]) for box in boxes])
+    full = np.flatnonzero(free >= 0.25 * free.max())
+    chosen = full[np.unique(np.linspace(0, len(full) - 1, most).round().astype(int))]
+    return [boxes[k] for k in chosen]

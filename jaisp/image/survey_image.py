@@ -10,6 +10,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from jaisp.exceptions import BandError, ImageError, WCSError
 from jaisp.image._inputs import NJY, celestial_wcs, parse_image, parse_mask, parse_psf, parse_variance
 from jaisp.image._lazy import Lazy
+from jaisp.image._sky import data_box
 from jaisp.image.background import estimate_background
 from jaisp.image.noise import measure_noise, measure_variance
 from jaisp.image.psf import centre_psf, survey_psf
@@ -77,6 +78,8 @@ class SurveyImage:
         Unit of input that states none itself. Default nJy.
     meta : mapping, optional
         Anything to carry along, e.g. where the pixels came from.
+    copy : bool, optional
+        With False, float32 pixels in nJy are not copied; those that are not finite are set to 0 in place.
 
     Attributes
     ----------
@@ -124,7 +127,19 @@ class SurveyImage:
     <SurveyImage euclid VIS, 64 x 64 px of 0.100 arcsec>
     """
 
-    def __init__(self, data, wcs=None, *, survey, variance=None, mask=None, psf=None, unit=None, meta=None):
+    def __init__(
+        self,
+        data,
+        wcs=None,
+        *,
+        survey,
+        variance=None,
+        mask=None,
+        psf=None,
+        unit=None,
+        meta=None,
+        copy=True,
+    ):
         self.survey = get_survey(survey)
         self.unit = NJY
         self.meta = dict(meta or {})
@@ -142,7 +157,7 @@ class SurveyImage:
         self.data, self.mask, self._variance, stated_wcs, psfs = {}, {}, {}, {}, {}
         for band in self.bands:
             where = f"{self.survey.label} {band}"
-            parsed = parse_image(data[band], where, unit=unit)
+            parsed = parse_image(data[band], where, unit=unit, copy=copy)
             self._same_shape(band, parsed.data.shape)
             shape = parsed.data.shape
             variance = parsed.variance
@@ -304,13 +319,19 @@ class SurveyImage:
         )
 
     def _make_background(self, band):
-        return estimate_background(
-            self.data[band],
-            self.variance[band],
-            self.mask[band],
+        box = self.data_box([band])
+        found = estimate_background(
+            self.data[band][box],
+            self.variance[band][box],
+            self.mask[band][box],
             self._rough_psf(band),
             pixel_scale=self.pixel_scale,
         )
+        if found is None or found.shape == self.shape:
+            return found
+        background = np.zeros(self.shape, np.float32)
+        background[box] = found
+        return background
 
     def _rough_psf(self, band):
         """PSF good enough to smooth with: it must not need the background, which it is used for."""
@@ -339,10 +360,11 @@ class SurveyImage:
         return self._psf_pair[band][1]
 
     def _make_noise(self, band):
+        box = self.data_box([band])
         noise, finding = measure_noise(
-            self.sky_subtracted(band),
-            self.variance[band],
-            self.mask[band],
+            self.sky_subtracted(band)[box],
+            self.variance[band][box],
+            self.mask[band][box],
             self.psf[band],
             pixel_scale=self.pixel_scale,
             stated=band in self._variance,
@@ -350,6 +372,22 @@ class SurveyImage:
         if finding:
             self.findings.append(Finding(band, *finding))
         return noise
+
+    def data_box(self, bands=None):
+        """
+        Return the slices of the smallest box that holds all usable pixels.
+
+        Parameters
+        ----------
+        bands : sequence of str, optional
+            Of these bands; all by default.
+
+        Returns
+        -------
+        tuple of slice
+            Along y and x.
+        """
+        return data_box(np.logical_and.reduce([self.mask[band] for band in bands or self.bands]))
 
     def source_variance(self, band):
         """

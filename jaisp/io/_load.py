@@ -90,7 +90,7 @@ def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None, 
     for note in dict.fromkeys(notes):
         warnings.warn(note, JaispWarning, stacklevel=3)
     data = parts.pop("data")
-    return SurveyImage(data, next(iter(wcs.values())), survey=survey, meta=meta, **parts)
+    return SurveyImage(data, next(iter(wcs.values())), survey=survey, meta=meta, copy=False, **parts)
 
 
 def file_list(files):

@@ -356,6 +356,7 @@ def _assemble(image, planes, psf, wcs, how):
         mask={band: planes.mask[band] for band in bands},
         psf={band: psf[band] for band in bands},
         meta={**image.meta, "alignment": how},
+        copy=False,
     )
     dropped = [
         Finding(band, "no usable pixel in the region", "left out")

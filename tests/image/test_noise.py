@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from jaisp.image import SurveyImage, measure_noise, measure_variance, moffat_psf
-from jaisp.image._sky import matched_filter, sky_statistics, source_mask, windows
+from jaisp.image._sky import matched_filter, sample_windows, sky_statistics, source_mask, windows
 from jaisp.io import read_euclid, read_rubin
 
 from .helpers import galaxies, make_wcs, noise, sky
@@ -188,9 +188,16 @@ def test_windows_cover_the_image_once():
     for box in windows(count.shape, 200):
         count[box] += 1
     assert (count == 1).all()
-    few = windows((9000, 9000), 500, most=9)
-    assert len(few) == 9
-    assert {piece[0].start for piece in few} == {1500, 4000, 7000}
+
+
+def test_sampled_windows_lie_where_there_is_data():
+    y, x = np.mgrid[:1000, :1000]
+    mask = np.abs(y - 500) + np.abs(x - 500) > 500  # a square image turned by 45 deg in its box
+    boxes = sample_windows(mask, 200, 4)
+    assert len(boxes) == 4
+    assert all((~mask[box]).mean() > 0.2 for box in boxes)
+    assert {box[0].start for box in boxes} >= {0, 800}
+    assert len(sample_windows(np.ones((300, 300), bool), 500, 9)) == 1
 
 
 def test_large_images_are_sampled():

@@ -412,3 +412,24 @@ def test_masked_pixels_never_carry_weight(kind, part, seed):
     weight = 1 / image.source_variance("J")
     assert (weight[bad] == 0).all()
     assert (weight[~bad] > 0).all()
+
+
+def test_pixels_are_copied_unless_told_otherwise():
+    pixels = np.random.default_rng(3).normal(size=(64, 64)).astype(np.float32)
+    pixels[3, 4] = np.nan
+    assert SurveyImage({"VIS": pixels}, make_wcs(), survey="euclid").data["VIS"] is not pixels
+    assert np.isnan(pixels[3, 4])
+    shared = SurveyImage({"VIS": pixels}, make_wcs(), survey="euclid", copy=False)
+    assert np.shares_memory(shared.data["VIS"], pixels)
+    assert shared.mask["VIS"][3, 4]
+    # What is not in nJy is converted, and so never shared.
+    converted = SurveyImage({"VIS": pixels}, make_wcs(), survey="euclid", unit="uJy", copy=False)
+    assert not np.shares_memory(converted.data["VIS"], pixels)
+
+
+def test_box_of_the_pixels_with_data():
+    mask = np.ones((50, 60), bool)
+    mask[10:31, 20] = mask[12, 20:41] = False
+    image = SurveyImage({"VIS": np.ones(mask.shape)}, make_wcs(), survey="euclid", mask={"VIS": mask},
+                        variance={"VIS": np.ones(mask.shape)})  # fmt: skip
+    assert image.data_box() == np.s_[10:31, 20:41]
