@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from jaisp.cli._common import check_folder, count, device_and_workers, progress_bar, set_workers
-from jaisp.exceptions import ConfigError, MissingDependencyError
+from jaisp.exceptions import MissingDependencyError
 
 __all__ = ["add_parser", "run"]
 
@@ -45,10 +45,6 @@ def add_parser(commands):
     parser.add_argument("--skies", type=Path, metavar="DIR", help="where the fields are kept (DIR/skies)")
     parser.add_argument("--weights", metavar="DIR", help="weights of DETRJEPA (the bundled ones)")
     parser.add_argument(
-        "--scarlet2", type=int, default=0, metavar="N",
-        help="also fit N blends with scarlet2, about a minute each (none)",
-    )  # fmt: skip
-    parser.add_argument(
         "--quick", action="store_true", help="few settings on one small field: a check that it all runs"
     )
     device_and_workers(parser)
@@ -57,9 +53,7 @@ def add_parser(commands):
 
 def run(args):
     """Run the command."""
-    if args.scarlet2 < 0:
-        raise ConfigError(f"--scarlet2 {args.scarlet2}: a number of blends, 0 or more")
-    _need_packages(scarlet2=args.scarlet2 > 0)
+    _need_packages()
     check_folder(args.output)
     if args.skies is not None:
         check_folder(args.skies)
@@ -93,22 +87,18 @@ def run(args):
                 pass
         fields = {split: ticker.passes(sky) for split, sky in skies.items()}
         result, tables = _measure(models, patch, peers, fields, quick=args.quick)
-        if args.scarlet2:
-            tables["benchmark_scarlet2"] = _scarlet2(models["DETRJEPA"], fields["test"], args.scarlet2)
     number = "1 field" if n_fields == 1 else f"{n_fields} fields"
     title = f"{args.depth}, {args.kind}, {number} of {size:g} arcmin, seed {args.seed}"
     _write(args.output, result, tables, title)
 
 
-def _need_packages(*, scarlet2):
+def _need_packages():
     """Say what is not installed before minutes are spent on what is."""
-    packages = _PACKAGES | ({"scarlet2": "scarlet2"} if scarlet2 else {})
-    missing = [name for module, name in packages.items() if importlib.util.find_spec(module) is None]
+    missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
-        extra = "scarlet2" if "scarlet2" in missing else "benchmark"
         raise MissingDependencyError(
             f"the benchmark needs {', '.join(missing)}, not installed; "
-            f"install it with: pip install 'jaisp[{extra}]'"
+            "install it with: pip install 'jaisp[benchmark]'"
         )
 
 
@@ -152,16 +142,6 @@ def _measure(models, patch, peers, fields, *, quick):
         "benchmark_tuning": evaluation.tuning_table(result),
     }
     return result, tables
-
-
-def _scarlet2(model, fields, n):
-    """Fluxes in blends of the model, and of scarlet2 at the model's positions."""
-    from jaisp.evaluation import scarlet2_blends
-
-    catalogs = (model.catalog(field.rubin, field.euclid) for field in fields)
-    table = scarlet2_blends(catalogs, fields, n)
-    table["method"][table["method"] == "finder"] = "DETRJEPA"
-    return table
 
 
 def _write(output, result, tables, title):

@@ -39,7 +39,6 @@ from jaisp.evaluation.probes import (
     ranking_quality,
 )
 from jaisp.evaluation.report import Comparison, compare, markdown_table, plot_curves
-from jaisp.evaluation.scarlet2_blends import fit_scarlet2, scarlet2_blends
 from jaisp.evaluation.skies import DEPTHS, KINDS, SPLITS, Folders, Skies, read_field
 from jaisp.evaluation.summary import benchmark_markdown, plot_bins
 from jaisp.evaluation.tuning import Field, Tuning, evaluate, match_catalog, sky_blocks, tune
@@ -83,7 +82,6 @@ __all__ = [
     "evaluate",
     "explained_variance",
     "field_bounds",
-    "fit_scarlet2",
     "flux_features",
     "flux_residuals",
     "headline",
@@ -105,7 +103,6 @@ __all__ = [
     "read_field",
     "retrieval",
     "right_partner",
-    "scarlet2_blends",
     "score",
     "sep_peers",
     "sky_blocks",

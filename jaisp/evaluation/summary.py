@@ -34,11 +34,6 @@ embeddings of one source less that of different ones; `retrieval`: share of sour
 similar object of the field (tile of all fields), beside `chance`; `nearest`: the partner is the nearest
 object on the sky; `partner`: it is found by one-to-one matching, with the embeddings where there are any.
 """
-_SCARLET2 = """
-Objects in blends (another source within 1 arcsec, S/N above 20) at the positions that DETRJEPA found. `bias`:
-median of measured over true flux, less 1; `error`: what 68 % of the relative differences stay below;
-`seconds`: wall time a blend, compilation included.
-"""
 
 
 def benchmark_markdown(tables, title):
@@ -49,7 +44,7 @@ def benchmark_markdown(tables, title):
     ----------
     tables : dict of str to `~astropy.table.QTable`
         ``benchmark`` (`headline`), ``benchmark_partners``, ``benchmark_bins`` (`binned`),
-        ``benchmark_tuning`` (`tuning_table`), and optionally ``benchmark_scarlet2`` (`scarlet2_blends`).
+        ``benchmark_tuning`` (`tuning_table`).
     title : str
         The skies.
 
@@ -66,9 +61,6 @@ def benchmark_markdown(tables, title):
     text += "\n## Tuning of the peers, on the validation fields\n\n" + markdown_table(
         tables["benchmark_tuning"]
     )
-    if "benchmark_scarlet2" in tables:
-        text += "\n## Blends beside scarlet2\n" + _SCARLET2 + "\n"
-        text += markdown_table(tables["benchmark_scarlet2"])
     return text
 
 

@@ -91,7 +91,6 @@ def test_quick(workplace, contents, capsys):
         (["--weights", "nowhere"], "weights folder 'nowhere' does not exist"),
         (["-o", "no/out"], "folder '.*no' does not exist; make it first"),
         (["--skies", "no/skies"], "folder '.*no' does not exist; make it first"),
-        (["--scarlet2", "-2"], "--scarlet2 -2: a number of blends, 0 or more"),
         (["--device", "gpu7"], "invalid choice: 'gpu7'"),
     ],
 )
@@ -124,16 +123,6 @@ def test_what_is_not_installed_is_said_at_once(module, workplace, contents, caps
     assert main(["benchmark", "-o", "out"]) == 2
     name = "scikit-image" if module == "skimage" else module
     assert re.match(rf"jaisp: error: .*{name}.*pip install 'jaisp\[benchmark\]'", capsys.readouterr().err)
-    assert contents() == []
-
-
-def test_scarlet2_is_only_needed_when_it_is_asked_for(workplace, contents, capsys, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "scarlet2" else find(name, *rest)
-    )
-    assert main(["benchmark", "-o", "out", "--quick", "--scarlet2", "2"]) == 2
-    assert re.match(r"jaisp: error: .*scarlet2.*pip install 'jaisp\[scarlet2\]'", capsys.readouterr().err)
     assert contents() == []
 
 
