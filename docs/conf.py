@@ -40,9 +40,20 @@ automodsumm_inherited_members = False
 exclude_patterns.extend(["_templates", "gallery/*.txt", "gallery/*.py"])
 html_title = f"jaisp {release}"
 html_show_sourcelink = False
+# Pages stand side by side in the menu of the header: a column of their parts would be empty. Tables need its
+# width.
+html_sidebars = {"**": []}
 numpydoc_xref_param_type = False
 linkcheck_timeout = 10
 linkcheck_retries = 1
+
+
+BENCHMARK = Path(__file__).parent / "benchmark"  # what benchmarks/pages.py wrote
+# How many sources there were to find, for the captions.
+rst_epilog = "".join(
+    f".. |{kind}_sources| replace:: {QTable.read(BENCHMARK / f'{kind}.ecsv')['n_sources'][0]}\n"
+    for kind in ("plain", "hard")
+)
 
 
 def gallery_figures(block, block_vars, gallery_conf):
@@ -110,7 +121,6 @@ def write_validation(app):
 
 def write_benchmark(app):
     """Write the tables of the benchmark's page from those that ``jaisp benchmark`` wrote."""
-    folder = Path(__file__).parent / "benchmark"
 
     def write(name, rows):
         with (GENERATED / f"{name}.csv").open("w", newline="") as file:
@@ -118,10 +128,10 @@ def write_benchmark(app):
 
     def cell(value, error=None, *, digits=3):
         text = "" if math.isnan(value) else f"{value:.{digits}f}"
-        return text if error is None else f"{text} ± {error:.{digits}f}"
+        return text if error is None else f"{text}\u00a0±\u00a0{error:.{digits}f}"  # on one line
 
     for kind in ("plain", "hard"):
-        table = QTable.read(folder / f"{kind}.ecsv")
+        table = QTable.read(BENCHMARK / f"{kind}.ecsv")
         heads = ("finder", "F1", "at .90", "at .95", "at .98", "blends, .95")
         heads += ("position (mas)", "VIS flux bias", "VIS flux error", "s", "MB")
         rows = [heads]
@@ -142,7 +152,8 @@ def write_benchmark(app):
             for row in table
         ]
         write(f"benchmark_{kind}", rows)
-        partners = QTable.read(folder / f"{kind}_partners.ecsv")
+        write(f"tuning_{kind}", tuning_rows(QTable.read(BENCHMARK / f"{kind}_tuning.ecsv"), cell))
+        partners = QTable.read(BENCHMARK / f"{kind}_partners.ecsv")
         names = ("separation", "retrieval", "chance", "nearest", "partner")
         rows = [("finder", "unit", "pairs", *names[:-1], "one-to-one")]
         rows += [
@@ -161,6 +172,29 @@ def write_benchmark(app):
                     (row["finder"], *detection, row["unit"], *(cell(row[name]) for name in names[:3]))
                 )
             write("approaches", rows)
+
+
+def tuning_rows(tuning, cell):
+    """One row for each peer: how many settings were tried, and what the best of them gained."""
+    rows = [
+        (
+            "peer",
+            "settings",
+            "F1, defaults",
+            "F1, tuned",
+            "at .95, defaults",
+            "at .95, tuned",
+            "settings for F1",
+        )
+    ]
+    for name in dict.fromkeys(tuning["finder"]):
+        f1, pure = (
+            tuning[(tuning["finder"] == name) & (tuning["figure"] == figure)][0]
+            for figure in ("best_f1", "completeness_95")
+        )
+        figures = [cell(row[which]) for row in (f1, pure) for which in ("default", "tuned")]
+        rows.append((name, f1["n_settings"], *figures, f"``{f1['settings']}``"))
+    return rows
 
 
 def run_demo(app):

@@ -12,23 +12,28 @@ from jaisp.surveys import column_prefix
 __all__ = [
     "BLUE",
     "INK",
+    "LABEL",
     "PAPER",
     "activity_colours",
     "channel",
     "channels",
+    "chosen_rows",
     "composite",
+    "covered",
     "draw_arrows",
     "draw_composite",
     "draw_cutout",
     "draw_objects",
     "draw_residuals",
     "held",
+    "log_limits",
     "residuals",
+    "shrink_factor",
     "survey_images",
 ]
 
-PAPER, INK, BLUE = "#0e1116", "#e6e9ee", "#2b6cb0"
-_LABEL, _EMPTY, _RED = "#7fd1ff", "#30343c", "#c53030"
+PAPER, INK, LABEL, BLUE = "#0e1116", "#e6e9ee", "#7fd1ff", "#2b6cb0"
+_EMPTY, _RED = "#30343c", "#c53030"
 
 # Blue, green and red; a channel is the mean of those of its bands that are there.
 _CHANNELS = {
@@ -52,6 +57,18 @@ def survey_images(images):
 
         images = align(*images)
     return [image for image in (images.rubin, images.euclid) if image is not None]
+
+
+def chosen_rows(table, ids, most):
+    """Return the rows of some ids, by default the first ``most``; an id that is not there is an error."""
+    if ids is None:
+        return list(table[:most])
+    where = {int(number): index for index, number in enumerate(table["id"])}
+    ids = [int(number) for number in np.atleast_1d(ids)]
+    missing = [number for number in ids if number not in where]
+    if missing:
+        raise ConfigError(f"there is no object {missing[0]} in this catalogue of {len(table)} objects")
+    return [table[where[number]] for number in ids]
 
 
 def held(table, survey):
@@ -139,18 +156,19 @@ def _filled(image, name):
 
 def _shrunk(data):
     """Average an image down so that no side is longer than a picture needs."""
-    factor = _shrink_factor(data.shape)
+    factor = shrink_factor(data.shape)
     ny, nx = (side // factor for side in data.shape)
     return data[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).mean((1, 3))
 
 
-def _shrink_factor(shape):
+def shrink_factor(shape):
+    """Return how many pixels of an image are averaged, along each side, to one of its picture."""
     return -(-max(shape) // _MAX_PANEL)
 
 
 def draw_composite(panel, picture, image):
     """Draw a composite with a scale bar and a compass; return image pixels per picture pixel."""
-    shrink = _shrink_factor(image.shape)
+    shrink = shrink_factor(image.shape)
     ny, nx = picture.shape[:2]
     panel.imshow(picture, origin="lower", interpolation="nearest")
     panel.set(xticks=[], yticks=[], xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5))
@@ -197,7 +215,7 @@ def draw_objects(panel, table, image, shrink, colours, *, label):
     """Draw an ellipse for each object on the image, as wide as the survey's sharpest PSF shows it."""
     from matplotlib.collections import EllipseCollection
 
-    table = table[_covered(table, image)]
+    table = table[covered(table, image)]
     x, y = ((pixel + 0.5) / shrink - 0.5 for pixel in image.wcs.world_to_pixel(table["sky_centroid"]))
     blur = min(image.survey.band(name).psf_fwhm for name in image.bands) / 2
     major, minor = (
@@ -224,11 +242,11 @@ def draw_objects(panel, table, image, shrink, colours, *, label):
     if label:
         for number, x0, y0, radius in zip(table["id"], x, y, major, strict=True):
             at = x0 + 0.75 * radius, y0 + 0.75 * radius
-            panel.text(*at, str(number), color=_LABEL, fontsize=6.5, clip_on=True)
+            panel.text(*at, str(number), color=LABEL, fontsize=6.5, clip_on=True)
 
 
-def _covered(table, image):
-    """Rows at which some band of the image has pixels, or has them all around."""
+def covered(table, image):
+    """Return the rows at which some band of the image has pixels, or has them all around."""
     x, y = (np.round(pixel).astype(int) for pixel in image.wcs.world_to_pixel(table["sky_centroid"]))
     ny, nx = image.shape
     good = ~np.logical_and.reduce([image.mask[band] for band in image.bands])
@@ -266,7 +284,7 @@ def draw_cutout(panel, image, band, row, half):
     prefix = column_prefix(image.survey, band)
     significance = float(row[f"{prefix}_flux"] / row[f"{prefix}_flux_err"])
     if np.isfinite(significance):
-        panel.text(0.04, 0.04, f"{significance:.0f}σ", transform=panel.transAxes, color=_LABEL, fontsize=7)
+        panel.text(0.04, 0.04, f"{significance:.0f}σ", transform=panel.transAxes, color=LABEL, fontsize=7)
 
 
 # -- cross-match ------------------------------------------------------------------------------------------
@@ -307,3 +325,10 @@ def draw_arrows(panel, east, north, position):
     panel.invert_xaxis()
     panel.margins(0.08)
     panel.grid(alpha=0.25)
+
+
+def log_limits(values):
+    """Return limits of a logarithmic axis: a decade at least, or labels would run into one another."""
+    low, high = np.log10(np.maximum([values.min(), values.max()], 1e-3))
+    half = max((high - low) / 2 + 0.1, 0.5)
+    return 10 ** ((low + high) / 2 - half), 10 ** ((low + high) / 2 + half)

@@ -8,6 +8,8 @@ from jaisp.exceptions import ConfigError, MissingDependencyError, suggest
 __all__ = ["embedding_map", "most_similar", "oddness"]
 
 _METHODS = ("pca", "umap")
+_NEIGHBOURS = 15  # of UMAP, its default
+_FEWEST = 4  # rows that UMAP can lay out
 
 
 def embedding_map(table, *, method="pca", rng=0):
@@ -19,8 +21,8 @@ def embedding_map(table, *, method="pca", rng=0):
     table : `~astropy.table.QTable`
         The catalogue.
     method : {"pca", "umap"}
-        The two principal components, or UMAP (needs ``umap-learn``), which keeps neighbours together and
-        makes distances between groups meaningless.
+        The two principal components, or UMAP (``pip install "jaisp[umap]"``), which keeps neighbours together
+        and makes distances between groups meaningless. Fewer than four rows are always laid out by the first.
     rng : int
         Seed of UMAP.
 
@@ -47,9 +49,14 @@ def embedding_map(table, *, method="pca", rng=0):
             from umap import UMAP
         except ImportError:
             raise MissingDependencyError(
-                "this needs umap-learn, which is not installed; run: pip install umap-learn"
+                "this needs umap-learn, which is not installed; run: pip install 'jaisp[umap]'"
             ) from None
-        return UMAP(metric="cosine", random_state=rng).fit_transform(vectors)
+        if len(vectors) >= _FEWEST:
+            # A seed allows one process only, and UMAP warns unless it is told so.
+            layout = UMAP(
+                n_neighbors=min(_NEIGHBOURS, len(vectors) - 1), metric="cosine", random_state=rng, n_jobs=1
+            )
+            return layout.fit_transform(vectors).astype(float)
     if len(vectors) < 2:
         return np.zeros((len(vectors), 2))
     centred = vectors - vectors.mean(axis=0)

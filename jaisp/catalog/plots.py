@@ -165,7 +165,9 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
-    rows = _rows(table, ids)
+    if len(table) == 0:
+        raise ConfigError("the catalogue has no objects, so there are no cut-outs to draw")
+    rows = drawing.chosen_rows(table, ids, _MAX_ROWS)
     columns = [(image, band) for image in drawing.survey_images(images) for band in image.bands]
     figure = figure_class(
         figsize=(1.15 * len(columns) + 0.6, 1.15 * len(rows) + 0.5),
@@ -223,20 +225,10 @@ def plot_crossmatch(table, *, scale=None):
     points = drawing.draw_residuals(left, east, north, similarity, scale)
     figure.colorbar(points, ax=left, label="match similarity")
     drawing.draw_arrows(middle, east, north, position)
-    right.scatter(np.hypot(east, north), similarity, s=14, alpha=0.6, color=drawing.BLUE, linewidths=0)
-    right.set(xscale="log", xlabel="separation (mas)", ylabel="match similarity")
+    separation = np.hypot(east, north)
+    right.scatter(separation, similarity, s=14, alpha=0.6, color=drawing.BLUE, linewidths=0)
+    right.set(xscale="log", xlim=drawing.log_limits(separation))
+    right.set(xlabel="separation (mas)", ylabel="match similarity")
     right.grid(alpha=0.25)
     figure.suptitle(f"{matched.sum()} of {len(table)} objects are held by slots of both surveys")
     return figure
-
-
-def _rows(table, ids):
-    if len(table) == 0:
-        raise ConfigError("the catalogue has no objects, so there are no cut-outs to draw")
-    if ids is None:
-        return list(table[:_MAX_ROWS])
-    where = {int(number): index for index, number in enumerate(table["id"])}
-    missing = [number for number in ids if int(number) not in where]
-    if missing:
-        raise ConfigError(f"there is no object {missing[0]} in this catalogue of {len(table)} objects")
-    return [table[where[int(number)]] for number in ids]

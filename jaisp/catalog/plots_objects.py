@@ -4,7 +4,7 @@
 import astropy.units as u
 import numpy as np
 
-from jaisp.catalog._drawing import BLUE
+from jaisp.catalog._drawing import BLUE, chosen_rows
 from jaisp.catalog.columns import values
 from jaisp.catalog.manifold import embedding_map
 from jaisp.catalog.plots import require_matplotlib
@@ -41,17 +41,13 @@ def plot_sed(table, ids):
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
-    ids = np.atleast_1d(ids)
-    where = {int(number): row for row, number in enumerate(table["id"])}
-    missing = [number for number in ids if int(number) not in where]
-    if missing:
-        raise ConfigError(f"there is no object {missing[0]} in this catalogue of {len(table)} objects")
-    columns = min(len(ids), 3)
-    lines = -(-len(ids) // columns)
+    rows = chosen_rows(table, ids, len(table))
+    columns = min(len(rows), 3)
+    lines = -(-len(rows) // columns)
     figure = figure_class(figsize=(5 * columns, 3.6 * lines), layout="constrained", facecolor="white")
-    for panel, number in zip(figure.subplots(lines, columns, squeeze=False).flat, ids, strict=False):
-        _draw_sed(panel, table[where[int(number)]], f"object {number}")
-    for panel in figure.axes[len(ids) : lines * columns]:
+    for panel, row in zip(figure.subplots(lines, columns, squeeze=False).flat, rows, strict=False):
+        _draw_sed(panel, row, f"object {row['id']}")
+    for panel in figure.axes[len(rows) : lines * columns]:
         panel.remove()
     return figure
 

@@ -47,7 +47,7 @@ def plot_offsets(table):
     east, north = (offset.to_value(u.mas) for offset in start.spherical_offsets_to(end))
     error = 100 * np.max(field.uncertainty(u_grid, v_grid), axis=0)
 
-    figure = figure_class(figsize=(7, 5.8), dpi=120, layout="constrained", facecolor=drawing.PAPER)
+    figure = figure_class(figsize=(7, 5.8), dpi=120, layout="constrained", facecolor="white")
     panel = figure.add_subplot()
     matched = drawing.held(table, "rubin") & drawing.held(table, "euclid")
     places = [start.transform_to(frame), table["sky_centroid"][matched].icrs.transform_to(frame)]

@@ -139,7 +139,7 @@ def _measure(models, patch, peers, fields, *, quick):
         "benchmark": evaluation.headline(result, bootstrap=20 if quick else 200),
         "benchmark_partners": QTable(rows=rows),
         "benchmark_bins": evaluation.binned(result, bounds),
-        "tuning": evaluation.tuning_table(result),
+        "benchmark_tuning": evaluation.tuning_table(result),
     }
     return result, tables
 
@@ -151,9 +151,9 @@ def _write(output, result, tables, title):
 
     with tempfile.TemporaryDirectory(dir=output, prefix=".part-") as temporary:
         folder = Path(temporary)
-        for name in ("benchmark", "benchmark_partners", "benchmark_bins"):
-            tables[name].meta |= {"jaisp": __version__, "skies": title}
-            tables[name].write(folder / f"{name}.ecsv")
+        for name, table in tables.items():
+            table.meta |= {"jaisp": __version__, "skies": title}
+            table.write(folder / f"{name}.ecsv")
         (folder / "benchmark.md").write_text(benchmark_markdown(tables, title))
         plot_curves(
             {name: by["best_f1"] for name, by in result.scores.items()}, folder / "curves.png", title=title

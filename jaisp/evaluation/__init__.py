@@ -29,6 +29,7 @@ from jaisp.evaluation.measurement import Residuals, flux_residuals, position_res
 from jaisp.evaluation.partners import object_gauges, peer_partners, tile_gauges
 from jaisp.evaluation.peers import SEPEuclid, SEPJoined, SEPRubin, SEPStack, sep_peers
 from jaisp.evaluation.photutils_peers import PhotutilsPSF, PhotutilsSegmentation
+from jaisp.evaluation.plots import plot_completeness
 from jaisp.evaluation.probes import (
     bootstrap_groups,
     explained_variance,
@@ -93,6 +94,7 @@ __all__ = [
     "object_gauges",
     "peer_partners",
     "plot_bins",
+    "plot_completeness",
     "plot_curves",
     "position_residuals",
     "probe",

@@ -29,7 +29,7 @@ class PhotutilsSegmentation(Peer):
 
     name = "photutils segmentation"
     grid: ClassVar[dict] = {
-        "threshold": (3.0, 2.0, 4.0),
+        "threshold": (3.0, 2.0, 4.0, 5.0, 6.0),
         "sigma": (1.3, 0.85),
         "contrast": (0.001, 0.01),
         "ranking": ("segment", "peak"),
@@ -98,7 +98,7 @@ class PhotutilsPSF(PhotutilsSegmentation):
 
     name = "photutils PSF photometry"
     grid: ClassVar[dict] = {
-        "threshold": (3.0, 2.0, 4.0),
+        "threshold": (3.0, 2.0, 4.0, 5.0, 6.0),
         "sigma": (1.3,),
         "contrast": (0.001,),
         "ranking": ("segment", "fit"),

@@ -43,7 +43,8 @@ def benchmark_markdown(tables, title):
     Parameters
     ----------
     tables : dict of str to `~astropy.table.QTable`
-        ``benchmark`` (`headline`), ``benchmark_partners``, ``benchmark_bins`` (`binned`), ``tuning``.
+        ``benchmark`` (`headline`), ``benchmark_partners``, ``benchmark_bins`` (`binned`),
+        ``benchmark_tuning`` (`tuning_table`).
     title : str
         The skies.
 
@@ -57,7 +58,9 @@ def benchmark_markdown(tables, title):
     for figure, by in _PANELS:
         text += f"\n## {figure[0].upper()}{figure[1:]} by {by}, at best F1\n\n"
         text += markdown_table(_wide(tables["benchmark_bins"], figure, by))
-    text += "\n## Tuning of the peers, on the validation fields\n\n" + markdown_table(tables["tuning"])
+    text += "\n## Tuning of the peers, on the validation fields\n\n" + markdown_table(
+        tables["benchmark_tuning"]
+    )
     return text
 
 

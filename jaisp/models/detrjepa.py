@@ -115,8 +115,10 @@ class SlotModel(PretrainedMixin, nn.Module):
     What all models with object slots share: views, units, and the way to a catalogue.
 
     Subclasses have ``features(inputs)``, which makes the features of a batch, ``decoder(features, window)``
-    and ``heads``, a `SlotHeads`.
+    and ``heads``, a `SlotHeads`. ``has_attention`` says that the decoder can tell where its slots looked.
     """
+
+    has_attention = False
 
     def __init__(self):
         super().__init__()
@@ -145,14 +147,14 @@ class SlotModel(PretrainedMixin, nn.Module):
                 inputs[key] = torch.zeros_like(inputs[key])
         return self.features(inputs)
 
-    def decode(self, features, window=None):
+    def decode(self, features, window=None, **options):
         """
         Outputs of every decoder layer (list of dict); the last one also holds those of the heads.
 
-        ``window`` (B, 4) restricts the queries to ``x0, x1, y0, y1``, in 0.1 arcsec pixels. The
-        projections are not normalised yet: see `SlotHeads.normalize`.
+        ``window`` (B, 4) restricts the queries to ``x0, x1, y0, y1``, in 0.1 arcsec pixels; options are the
+        decoder's. The projections are not normalised yet: see `SlotHeads.normalize`.
         """
-        layers = self.decoder(features, window)
+        layers = self.decoder(features, window, **options)
         layers[-1].update(self.heads(layers[-1]["slots"]))
         return layers
 
@@ -250,6 +252,7 @@ class DETRJEPA(SlotModel):
 
     config_class = DETRJEPAConfig
     bundled_name = "detr_jepa"
+    has_attention = True
 
     def __init__(self, config=None):
         super().__init__()

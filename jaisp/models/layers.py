@@ -119,18 +119,30 @@ class Attention(nn.Module):
 
     def forward(self, slots, context, slot_table, context_table, bias=None):
         """Mix ``context`` (B, M, dim) into ``slots`` (B, N, dim); ``bias`` adds to the logits."""
-        batch, n, dim = slots.shape
-
-        def split(values):
-            return values.view(batch, -1, self.n_heads, dim // self.n_heads).transpose(1, 2)
-
-        query = _rotate(split(self.query(slots)), slot_table)
+        query = self._heads(self.query(slots), slot_table)
         key, value = self.key_value(context).chunk(2, dim=-1)
-        key, value = _rotate(split(key), context_table), split(value)
+        key, value = self._heads(key, context_table), self._heads(value)
         mixed = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=None if bias is None else bias.to(query.dtype)
         )
-        return self.out(mixed.transpose(1, 2).reshape(batch, n, dim))
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, slots, context, slot_table, context_table, bias=None):
+        """
+        By how much each slot draws on each part of the context, (B, heads, N, M), 1 in sum over the last.
+
+        `forward` never holds them, as its kernel does not; here they are worked out to be looked at.
+        """
+        query = self._heads(self.query(slots), slot_table)
+        key = self._heads(self.key_value(context).chunk(2, dim=-1)[0], context_table)
+        logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        return (logits if bias is None else logits + bias).float().softmax(dim=-1)
+
+    def _heads(self, values, table=None):
+        """Values (B, N, dim) as (B, heads, N, head_dim), rotated if a table is given."""
+        batch, n, dim = values.shape
+        values = values.view(batch, n, self.n_heads, dim // self.n_heads).transpose(1, 2)
+        return values if table is None else _rotate(values, table)
 
 
 class TransformerLayer(nn.Module):

@@ -287,7 +287,7 @@ function drawSed(row) {
   const [left, bottom, top] = [64, 28, 16];
   let low = Math.min(0, ...points.map(([, f, e]) => f - e)), high = Math.max(...points.map(([, f, e]) => f + e), 1);
   const pad = 0.06 * (high - low);
-  [low, high] = [low - pad, high + pad];
+  [low, high] = [low - pad, high + 3 * pad];  // the names of the bands stand above their points
   const across = w => left + (Math.log(w) - Math.log(330)) / (Math.log(2000) - Math.log(330)) * (width - left - 8);
   const up = f => height - bottom - (f - low) / (high - low) * (height - bottom - top);
   pen.strokeStyle = "#2a313b";

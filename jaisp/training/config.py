@@ -247,4 +247,9 @@ def load_config(path):
         raise FileError(f"cannot read {str(path)!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{str(path)!r} is not a TOML file: {error}") from None
+    if all(content == {} for content in values.values()):
+        raise ConfigError(
+            f"{str(path)!r} sets nothing, and a training takes hours; say at least what is to be learned: "
+            '[objective] kind = "supervised", or another recipe of the guide'
+        )
     return TrainingConfig.from_dict(values)

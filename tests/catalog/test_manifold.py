@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.table import QTable
 
-from jaisp.catalog import embedding_map, most_similar, oddness
+from jaisp.catalog import embedding_map, most_similar, oddness, plot_embedding
 from jaisp.exceptions import ConfigError, MissingDependencyError
 
 
@@ -32,6 +32,30 @@ def test_principal_components(table):
     np.testing.assert_allclose(np.abs(places), np.abs(expected), atol=1e-6)
     np.testing.assert_allclose(places.var(0, ddof=1), values[[-1, -2]], rtol=1e-5)
     assert abs(places[:20, 0].mean() - places[20:40, 0].mean()) > 1
+
+
+@pytest.mark.slow  # what UMAP compiles
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
+def test_umap(table):
+    """Groups stay together and apart from one another, the same seed gives the same map, few rows will do."""
+    pytest.importorskip("umap", exc_type=ImportError)
+    places = embedding_map(table, method="umap")
+    first, second = places[:20], places[20:40]
+    between = np.linalg.norm(first.mean(0) - second.mean(0))
+    within = max(np.linalg.norm(group - group.mean(0), axis=1).max() for group in (first, second))
+    assert between > 2 * within
+    np.testing.assert_array_equal(embedding_map(table, method="umap"), places)
+    assert not np.allclose(embedding_map(table, method="umap", rng=1), places)
+    for n in (0, 1, 2, 3, 4, 5, 16):
+        short = embedding_map(table[:n], method="umap")
+        assert short.shape == (n, 2)
+        assert np.isfinite(short).all()
+    figure = plot_embedding(
+        QTable({"id": np.arange(41), **{name: table[name] for name in table.colnames}}),
+        np.arange(41.0),
+        method="umap",
+    )
+    assert figure.axes[0].get_xlabel() == "UMAP axis 1"
 
 
 def test_neighbours_are_the_brute_force_ones(table):
@@ -61,5 +85,5 @@ def test_refusals(table, monkeypatch):
     with pytest.raises(ConfigError, match=r"method='umapp' .did you mean 'umap'"):
         embedding_map(table, method="umapp")
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(MissingDependencyError, match="pip install umap-learn"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'jaisp\[umap\]'"):
         embedding_map(table, method="umap")

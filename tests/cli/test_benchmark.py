@@ -36,6 +36,7 @@ def test_quick(workplace, contents, capsys):
         "benchmark.md",
         "benchmark_bins.ecsv",
         "benchmark_partners.ecsv",
+        "benchmark_tuning.ecsv",
         "bins.png",
         "curves.png",
     ]

@@ -68,6 +68,8 @@ def test_train_then_catalog(config, workplace, survey_files, capsys):
         (["config.toml"], "the run needs a folder: give -o RUN"),
         (["no.toml", "-o", "run"], "cannot read 'no.toml': No such file"),
         (["words.toml", "-o", "run"], "'words.toml' is not a TOML file"),
+        (["comment.toml", "-o", "run"], "'comment.toml' sets nothing.* kind = \"supervised\""),
+        (["empty.toml", "--check"], "'empty.toml' sets nothing"),
         (["section.toml", "-o", "run"], r"unknown section \[optimiser\].*did you mean 'optimizer'"),
         (["key.toml", "-o", "run"], "unknown key 'stesp'.*did you mean 'steps'"),
         (["config.toml", "-o", "no/run"], "folder '.*no' does not exist; make it first"),
@@ -77,6 +79,8 @@ def test_train_then_catalog(config, workplace, survey_files, capsys):
 )
 def test_refusals(arguments, text, config, workplace, contents, capsys):
     (workplace / "words.toml").write_text("just words")
+    (workplace / "comment.toml").write_text("# to be filled in\n[model]\n[data]\n")
+    (workplace / "empty.toml").write_text("")
     (workplace / "section.toml").write_text("[optimiser]\nsteps = 2")
     (workplace / "key.toml").write_text("[optimizer]\nstesp = 2")
     before = contents()

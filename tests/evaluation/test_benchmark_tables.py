@@ -206,7 +206,7 @@ def test_page_and_figure(tmp_path):
         "benchmark": headline(result, bootstrap=0),
         "benchmark_partners": QTable(rows=[{"finder": "full", "partner": 0.5}]),
         "benchmark_bins": binned(result),
-        "tuning": QTable(rows=[{"finder": "bare", "tuned": 0.25}]),
+        "benchmark_tuning": QTable(rows=[{"finder": "bare", "tuned": 0.25}]),
     }
     text = benchmark_markdown(tables, "a sky")
     assert text.startswith("# jaisp benchmark\n")

@@ -201,6 +201,35 @@ def test_bright_sources_of_an_exact_catalogue_agree_with_apertures():
     assert (nothing["jaisp / SEP flux"] == 0).all()
 
 
+def test_pages_get_every_file_that_they_read(tmp_path, monkeypatch, capsys):
+    """Each kind of sky is run once, and what is copied has the names of the files in ``docs/benchmark``."""
+    pages = load("pages")
+    runs = []
+
+    def benchmark(arguments):
+        runs.append(arguments)
+        folder = Path(arguments[arguments.index("-o") + 1])
+        folder.mkdir()
+        for name in pages.BENCHMARK:
+            (folder / name).write_text(" ".join(arguments))
+        return 0
+
+    monkeypatch.setattr(pages, "jaisp", benchmark)
+    options = ["benchmark", "--work", str(tmp_path / "work"), "--quick"]
+    pages.main([*options, "-o", str(tmp_path / "docs")])
+    assert [run[run.index("--kind") + 1] for run in runs] == ["plain", "hard"]
+    made = {path.name: path for path in (tmp_path / "docs" / "benchmark").iterdir()}
+    assert set(made) == {path.name for path in (FOLDER.parent / "docs" / "benchmark").iterdir()}
+    assert "--kind hard" in made["hard_bins.png"].read_text()
+    with pytest.raises(SystemExit):
+        pages.main(options)
+    assert "--quick is no measurement: give -o" in capsys.readouterr().err
+    monkeypatch.setattr(pages, "jaisp", lambda arguments: 2)
+    with pytest.raises(SystemExit, match="jaisp benchmark on plain skies failed"):
+        pages.main([*options, "-o", str(tmp_path / "other")])
+    assert not (tmp_path / "other").exists()
+
+
 def test_asv_configuration_names_this_folder():
     config = json.loads((FOLDER / "asv.conf.json").read_text())
     assert (FOLDER / config["repo"] / "pyproject.toml").exists()

@@ -69,6 +69,20 @@ def test_a_tile_does_not_depend_on_its_batch(model):
         np.testing.assert_allclose(together[name][1], alone[name][0], rtol=1e-3, atol=1e-4)
 
 
+def test_attention_is_told_and_changes_nothing(model):
+    """Of each layer, on the grid of tokens as it lies on the tile."""
+    tiles = make_tiles()
+    for key in ("rubin_snr", "rubin_valid", "euclid_snr", "euclid_valid"):
+        tiles[key] = tiles[key][..., : tiles[key].shape[-1] // 2]
+    features = model.encode(model.prepare(tiles))
+    plain, told = model.decode(features), model.decode(features, attention=True)
+    for before, after in zip(plain, told, strict=True):
+        assert "attention" not in before
+        assert after["attention"].shape == (2, 100, 8, 4)  # tokens of 16 px in 128 x 64
+        torch.testing.assert_close(after["attention"].sum((2, 3)), torch.ones(2, 100))
+        assert torch.equal(before["slots"], after["slots"])
+
+
 def test_views_ignore_the_other_survey(model):
     tiles = make_tiles()
     other = dict(tiles, euclid_snr=torch.randn_like(tiles["euclid_snr"]))

@@ -76,6 +76,11 @@ def test_batches_depend_on_seed_and_step_alone(config, tmp_path):
         ("[optimizer]\nstep = 3\n", r"unknown key 'step' .*did you mean 'steps'"),
         ("[optimizer]\nprecision = 'fp8'\n", "unknown precision 'fp8'; allowed: bf16, float32"),
         ("[loss]\npositive_snr = 2.0\n", "ignore_snr 3.0 is above positive_snr 2.0"),
+        ("[objective]\nkind = 'labelfree'\n[loss]\nignore_snr = 6.0\n", "ignore_snr 6.0 is above"),
+        (
+            "[objective]\nkind = 'labelfree'\n[loss]\nsurvey_dropout = 1.0\n",
+            r"survey_dropout must be in \[0, 1",
+        ),
         ("[data]\nn_scenes = 0\n", "n_scenes 0 must be at least 1"),
         ("[data.scenes]\nsise = 128\n", "sise"),
         ("model = 3\n", r"\[model\] must be a section"),

@@ -72,13 +72,12 @@ class LabelFreeLoss:
     band_dropout: float = 0.2
 
     def __post_init__(self):
-        if self.ignore_snr > self.positive_snr:
-            raise ConfigError(f"ignore_snr {self.ignore_snr} is above positive_snr {self.positive_snr}")
+        from jaisp.training.config import LossConfig  # which imports the objectives
+
+        shared = ("positive_snr", "ignore_snr", "survey_dropout", "band_dropout")
+        LossConfig(**{name: getattr(self, name) for name in shared})  # refuses what is not allowed
         if self.added_noise < 1:
             raise ConfigError(f"added_noise {self.added_noise} must be at least 1, which adds none")
-        for name in ("survey_dropout", "band_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be in [0, 1), not {getattr(self, name)}")
 
 
 class UnlabelledBatches(TileBatches):
