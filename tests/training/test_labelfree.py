@@ -15,7 +15,8 @@ from jaisp.training.config import ObjectiveConfig
 from jaisp.training.folders import FolderConfig
 from jaisp.training.objectives import labelfree
 from jaisp.training.objectives.labelfree import LabelFree, LabelFreeLoss, finding_loss
-from jaisp.training.proposals import find_sources
+from jaisp.training.overlay import overlay_copies
+from jaisp.training.proposals import find_sources, significance_map
 from jaisp.training.rendering import explain
 
 from .configs import supervised_config
@@ -239,3 +240,32 @@ def test_the_student_sees_less_than_its_teacher(scene_config, tmp_path):
         teacher = tiles[f"{survey}_noise"].clamp_min(1e-6).log10() - 0.7
         assert ((log_noise >= teacher - 1e-5) | (present == 0)).all()
         assert ((log_noise <= teacher + math.log10(2) + 1e-5) | (present == 0)).all()
+
+
+def test_an_overlaid_tile_is_the_sum_of_two_with_what_was_found_in_both():
+    tiles = make_tiles(2)
+    add_sources(
+        tiles, [40.3, 80.2], [50.1, 90.4], np.full((2, 10), 400.0), [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
+    )
+    tiles["euclid_valid"][:, :, 3:5, 7] = False
+    targets = find_sources(tiles, lowest=8.0)
+    n = targets["x"].shape[1]
+    both, joined = overlay_copies(tiles, targets, np.random.default_rng(2), 1.0)
+    # The matched filter sees each target where it is said to be, at the significance that is said.
+    growth = both["rubin_noise"] / tiles["rubin_noise"]
+    seen = significance_map(both) * growth[:, :1, None]
+    expected, x, y = joined["snr_joint"], joined["x"].round().long(), joined["y"].round().long()
+    assert expected.shape == (2, 2 * n)
+    assert (expected[:, n:] < expected[:, :n]).all()
+    for tile in range(2):
+        inside = (expected[tile] > 0) & (x[tile] > 4) & (x[tile] < 123) & (y[tile] > 4) & (y[tile] < 123)
+        assert inside.sum() == 4
+        values = seen[tile, y[tile][inside], x[tile][inside]]
+        torch.testing.assert_close(values, expected[tile][inside], rtol=0.15, atol=3.0)
+    # Twice the bad pixels; the noise has the unit variance that it had.
+    assert (~both["euclid_valid"]).sum() == 2 * (~tiles["euclid_valid"]).sum()
+    quiet, _ = overlay_copies(make_tiles(2), targets, np.random.default_rng(2), 1.0)
+    assert quiet["euclid_snr"].std().item() == pytest.approx(1, abs=0.01)
+    same, none = overlay_copies(tiles, targets, np.random.default_rng(2), 0.0)
+    torch.testing.assert_close(same, tiles, rtol=0, atol=0)
+    assert (none["snr_joint"][:, n:] == 0).all()
