@@ -30,8 +30,8 @@ def judge(model, bank, *, seed=5_000_000, batch_size=8, all_active=False):
         Of active slots, paired by similarity alone within a tile, the mean cosine between the surveys
         (``matched``), the same for Euclid's next tile (``shuffled``) and for white noise (``noise``);
         ``noise_slots``, active joint slots of a tile of white noise. Of Rubin's slots the median ``spread``
-        of one over images, and ``std``, the root of the summed variance of the unit embeddings: 1 if they point
-        everywhere. None where there are no such slots.
+        of one over images, and ``std``, the root of the summed variance of the unit embeddings: 1 if they
+        point everywhere. None where there are no such slots.
     """
     figures = dict.fromkeys(("f1_joint", "f1_rubin", "f1_euclid")) if all_active else {}
     seen, blank = see(model, bank, seed, batch_size, all_active)

@@ -227,8 +227,8 @@ class DETRJEPA(SlotModel):
     """
     Object-centric joint-embedding model of Rubin and Euclid images (Approach 3, the recommended one).
 
-    A ViT backbone over patches (of 1.6 arcsec by default), a DETR decoder whose queries become object slots for each
-    survey, and a joint-embedding predictive loss between matched slots (see `jaisp.training`).
+    A ViT backbone over patches (1.6 arcsec by default), a DETR decoder whose queries become object slots for
+    each survey, and a joint-embedding predictive loss between matched slots (see `jaisp.training`).
 
     Parameters
     ----------

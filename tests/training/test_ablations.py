@@ -30,7 +30,8 @@ def test_tiny_runs_write_table_and_figure_and_are_not_run_twice(script, tmp_path
     script.main([*options, "--only", "mode B", "SIGReg", "first idea"])
     rows = list(csv.DictReader((tmp_path / "ablations.csv").read_text().splitlines()))
     assert [row["variant"] for row in rows] == ["mode B", "SIGReg, matched by both", "first idea"]
-    assert rows[0]["F1"] and not rows[2]["F1"]
+    assert rows[0]["F1"]
+    assert not rows[2]["F1"]
     # All slots of the first idea are objects, on noise too, and each is much the same in every image.
     assert float(rows[2]["active on noise"]) == 100
     assert float(rows[2]["spread"]) < 0.3

@@ -198,7 +198,7 @@ class LabelFree(Supervised):
             fitted = confirm(joint, fit, proposals)
             targets = fitted if confirmed else proposals
             terms = {"render": fit["misfit"]}
-            # A slot on something that the proposals lack but the fit needs is not punished (DropLoss, CutLER).
+            # A slot on what the proposals lack but the fit needs is not punished (DropLoss, CutLER).
             spare = fit["chosen"] & (fit["significance"]["joint"] > config.ignore_snr)
         for view in views:
             share = 1.0 if not with_jepa else 0.5 if view == "joint" else 0.25
