@@ -247,7 +247,8 @@ def test_an_overlaid_tile_is_the_sum_of_two_with_what_was_found_in_both():
     add_sources(
         tiles, [40.3, 80.2], [50.1, 90.4], np.full((2, 10), 400.0), [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
     )
-    tiles["euclid_valid"][:, :, 3:5, 7] = False
+    for name, value in (("valid", False), ("snr", 0.0)):
+        tiles[f"euclid_{name}"][:, :, 3:5, 7] = value
     targets = find_sources(tiles, lowest=8.0)
     n = targets["x"].shape[1]
     both, joined = overlay_copies(tiles, targets, np.random.default_rng(2), 1.0)
