@@ -15,8 +15,9 @@ import torch
 from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, WeightsError
 from jaisp.models import DETRJEPA
 from jaisp.training import TrainingError, check, load_config, objectives, train
-from jaisp.training.config import ObjectiveConfig
+from jaisp.training.config import ObjectiveConfig, OptimizerConfig
 from jaisp.training.data import TileBatches
+from jaisp.training.engine import _learning_rate
 
 from . import toy
 from .configs import supervised_config, toy_config
@@ -76,6 +77,10 @@ def test_batches_depend_on_seed_and_step_alone(config, tmp_path):
         ("[optimizer]\nstep = 3\n", r"unknown key 'step' .*did you mean 'steps'"),
         ("[optimizer]\nprecision = 'fp8'\n", "unknown precision 'fp8'; allowed: bf16, float32"),
         ("[loss]\npositive_snr = 2.0\n", "ignore_snr 3.0 is above positive_snr 2.0"),
+        ("[loss]\nmatching = 'places'\n", "unknown matching 'places'; allowed: both, position, similarity"),
+        ("[optimizer]\nwarmup = 0\n", "warmup must be at least 1"),
+        ("[objective]\nkind = 'supervized'\n", "unknown objective 'supervized' .did you mean 'supervised'"),
+        ("[objective]\nkind = 'nowhere:Kind'\n", "cannot import objective 'nowhere:Kind': No module"),
         ("[data]\nn_scenes = 0\n", "n_scenes 0 must be at least 1"),
         ("[data.scenes]\nsise = 128\n", "sise"),
         ("model = 3\n", r"\[model\] must be a section"),
@@ -97,6 +102,22 @@ def test_missing_config(tmp_path):
 @pytest.fixture
 def toy_kind(monkeypatch):
     monkeypatch.setitem(objectives._CLASSES, "toy", toy.NAME)
+
+
+def test_an_objective_of_ones_own_is_named_by_its_module(tmp_path):
+    config = toy_config(steps=2)
+    own = dataclasses.replace(config, objective=ObjectiveConfig(kind=toy.NAME))
+    train(own, tmp_path / "run")
+    assert (tmp_path / "run" / "weights" / "model.safetensors").is_file()
+
+
+def test_learning_rate_rises_over_the_warm_up():
+    rates = [
+        _learning_rate(step, OptimizerConfig(steps=100, warmup=10, learning_rate=1.0)) for step in range(99)
+    ]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[29] == 1
+    assert rates[65] == pytest.approx(0.01 + 0.99 / 2, abs=0.01)
 
 
 def test_accumulated_batches_equal_a_large_one(toy_kind, tmp_path):

@@ -231,6 +231,24 @@ def test_no_truth_is_touched_and_all_terms_teach(scene_config, tmp_path, monkeyp
         assert all(torch.isfinite(p.grad).all() and p.grad.abs().max() > 0 for p in part.parameters())
 
 
+def test_nothing_is_fitted_before_its_time(scene_config, tmp_path, monkeypatch):
+    config = dataclasses.replace(
+        scene_config,
+        loss=LabelFreeLoss(render_start=0.5),
+        optimizer=dataclasses.replace(scene_config.optimizer, steps=4, jepa_start=1.0),
+    )
+    objective = LabelFree(config, tmp_path)
+    batch = objective.dataset(objective.banks[0], 0, **objective.hidden())[0]
+    _, terms, gauges = objective.losses(batch, 2)
+    assert {"render", "flux"} < set(terms)
+    assert "n_needed" in gauges
+    monkeypatch.setattr(labelfree, "explain_slots", None)
+    total, terms, gauges = objective.losses(batch, 1)
+    assert set(terms) == {"heat", "activity", "position"}
+    assert torch.isfinite(total)
+    assert "n_needed" not in gauges
+
+
 def test_the_student_sees_less_than_its_teacher(scene_config, tmp_path):
     objective = LabelFree(scene_config, tmp_path)
     (batch,) = objective.batches(0, 1)
