@@ -105,9 +105,7 @@ def toy_kind(monkeypatch):
 
 
 def test_an_objective_of_ones_own_is_named_by_its_module(tmp_path):
-    config = toy_config(steps=2)
-    own = dataclasses.replace(config, objective=ObjectiveConfig(kind=toy.NAME))
-    train(own, tmp_path / "run")
+    train(toy_config(steps=2, kind=toy.NAME), tmp_path / "run")
     assert (tmp_path / "run" / "weights" / "model.safetensors").is_file()
 
 
