@@ -57,9 +57,9 @@ class Scale:
 FULL = Scale(
     model={"channels": (16, 32, 48), "dim": 96, "n_backbone_layers": 2, "nms_size": 5},
     find=300,
-    agree=90,
+    agree=80,
     n_scenes=1800,
-    n_validation=96,
+    n_validation=64,
 )
 TINY = Scale(
     model={"channels": (8, 8, 8), "dim": 32, "n_backbone_layers": 1, "n_decoder_layers": 1},
@@ -121,8 +121,8 @@ VARIANTS = [
     Variant("patch", '0.8"', model={"patch_size": 8}),
     Variant("survey", "Rubin alone", kind=MODULE + "RubinAlone", loss={"survey_dropout": 0.0}),
     Variant("survey", "Euclid alone", kind=MODULE + "EuclidAlone", loss={"survey_dropout": 0.0}),
-    Variant("label", "mode A", kind="labelfree", loss={"render_start": 0.5}),
-    Variant("label", "mode A, overlay", kind="labelfree", loss={"render_start": 0.5, "overlay": 0.7}),
+    Variant("label", "mode A", kind="labelfree", loss={"render_start": 1.0}),
+    Variant("label", "mode A, overlay", kind="labelfree", loss={"render_start": 1.0, "overlay": 0.5}),
     Variant(
         "label",
         "rendering only",
