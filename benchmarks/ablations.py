@@ -5,7 +5,7 @@ What each part of the training brings: short runs that differ in one thing, judg
 All runs see the same scenes under the same noise, in the same order for the same seed. Those that ask how to
 find sources start anew; those that ask how the surveys' slots come to agree start from one model that was
 trained to find. Runs that exist are not run again, and an interrupted one is resumed. Writes
-``ablations.csv``, ``.md`` and ``.png``. Example::
+``finding.csv``, ``agreeing.csv``, ``ablations.md`` and ``ablations.png``. Example::
 
     python benchmarks/ablations.py -o results --cache scenes
 """
@@ -222,6 +222,30 @@ COLUMNS = {
     "tiles_per_second": "tiles/s",
 }
 
+#: The tables: questions in the rows, gauges in the columns.
+TABLES = {
+    "finding": (
+        ("label", "queries", "patch", "survey"),
+        ("F1", "F1 Rubin", "F1 Euclid", "active on noise", "steps", "tiles/s"),
+    ),
+    "agreeing": (
+        ("queries", "regulariser", "matching", "JEPA"),
+        (
+            "F1",
+            "one source",
+            "top-1",
+            "chance",
+            "matched",
+            "shuffled",
+            "noise",
+            "rank",
+            "spread",
+            "std",
+            "tiles/s",
+        ),
+    ),
+}
+
 
 def table_of(records):
     """One row for each variant: the mean over its seeds, and half their difference where there are two."""
@@ -242,12 +266,14 @@ def table_of(records):
     return QTable(rows=rows)
 
 
-def text_of(table):
-    """Numbers as the documentation shows them; empty where a variant has none."""
+def text_of(table, questions, labels):
+    """Numbers of some questions as the documentation shows them; empty where a variant has none."""
     rows = []
     for row in table:
+        if row["what"] not in questions:
+            continue
         cells = {"what": row["what"], "variant": row["variant"]}
-        for label in COLUMNS.values():
+        for label in labels:
             value, half = row[label], row[f"{label} ±"]
             digits = {"steps": 0, "tiles/s": 1, "rank": 1, "active on noise": 2}.get(label, 3)
             cell = "" if np.isnan(value) else f"{value:.{digits}f}"
@@ -255,7 +281,7 @@ def text_of(table):
                 cell += f" ± {half:.{digits}f}"
             cells[label] = cell
         rows.append(cells)
-    return QTable(rows=rows)
+    return QTable(rows=rows, names=["what", "variant", *labels])
 
 
 def draw(table, path):
@@ -310,14 +336,17 @@ def main(argv=None):
                 records.append(run(variant, seed, scale, args.output, cache))
                 print(variant.group, variant.name, seed, records[-1]["figures"], flush=True)
     table = table_of(records)
-    text = text_of(table)
-    with (args.output / "ablations.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(text.colnames)
-        writer.writerows(row.values() for row in text)
-    (args.output / "ablations.md").write_text(markdown_table(text))
+    report = ""
+    for name, layout in TABLES.items():
+        text = text_of(table, *layout)
+        with (args.output / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(text.colnames)
+            writer.writerows(row.values() for row in text)
+        report += f"\n## {name}\n\n{markdown_table(text)}"
+    (args.output / "ablations.md").write_text(report.lstrip())
     draw(table, args.output / "ablations.png")
-    print(markdown_table(text))
+    print(report)
 
 
 if __name__ == "__main__":

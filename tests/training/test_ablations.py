@@ -28,19 +28,23 @@ def test_tiny_runs_write_table_and_figure_and_are_not_run_twice(script, tmp_path
     pytest.importorskip("matplotlib")
     options = ["--tiny", "-o", str(tmp_path), "--seeds", "0"]
     script.main([*options, "--only", "mode B", "SIGReg", "first idea"])
-    rows = list(csv.DictReader((tmp_path / "ablations.csv").read_text().splitlines()))
-    assert [row["variant"] for row in rows] == ["mode B", "SIGReg, matched by both", "first idea"]
-    assert rows[0]["F1"]
-    assert not rows[2]["F1"]
+    finding, agreeing = (
+        list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines()))
+        for name in ("finding", "agreeing")
+    )
+    assert [row["variant"] for row in finding] == ["mode B", "first idea"]
+    assert [row["variant"] for row in agreeing] == ["SIGReg, matched by both", "first idea"]
+    assert finding[0]["F1"]
+    assert not finding[1]["F1"]
     # All slots of the first idea are objects, on noise too, and each is much the same in every image.
-    assert float(rows[2]["active on noise"]) == 100
-    assert float(rows[2]["spread"]) < 0.3
+    assert float(finding[1]["active on noise"]) == 100
+    assert float(agreeing[1]["spread"]) < 0.3
     assert (tmp_path / "ablations.png").stat().st_size > 10_000
     judged = tmp_path / "runs" / "label_mode_B_0" / "judged.json"
     before = judged.stat().st_mtime_ns
     script.main([*options, "--only", "nothing"])
     assert judged.stat().st_mtime_ns == before
-    assert len((tmp_path / "ablations.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "agreeing.csv").read_text().splitlines()) == 3
 
 
 def test_configurations_of_all_variants_are_valid(script, tmp_path):
