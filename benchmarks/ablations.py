@@ -222,6 +222,7 @@ COLUMNS = {
     "tiles_per_second": "tiles/s",
 }
 
+QUESTIONS = ("label", "queries", "patch", "survey", "regulariser", "matching", "JEPA")  # as they are shown
 #: The tables: questions in the rows, gauges in the columns.
 TABLES = {
     "finding": (
@@ -250,7 +251,7 @@ TABLES = {
 def table_of(records):
     """One row for each variant: the mean over its seeds, and half their difference where there are two."""
     rows = []
-    for variant in VARIANTS:
+    for variant in sorted(VARIANTS, key=lambda one: QUESTIONS.index(one.group)):
         found = [
             record["figures"]
             for record in records
