@@ -56,8 +56,8 @@ class Scale:
 
 FULL = Scale(
     model={"channels": (16, 32, 48), "dim": 96, "n_backbone_layers": 2, "nms_size": 5},
-    find=300,
-    agree=70,
+    find=240,
+    agree=60,
     n_scenes=1800,
     n_validation=64,
 )
