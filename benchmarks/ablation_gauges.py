@@ -8,6 +8,16 @@ from jaisp.evaluation import Objects, match_by_similarity, slot_spread
 from jaisp.simulation import NoiseBank, draw_tile
 
 VIEWS = ("joint", "rubin", "euclid")
+#: Of training's validation, what means nothing where slots have not learned to lie on sources.
+UNKNOWN = (
+    "f1_joint",
+    "f1_rubin",
+    "f1_euclid",
+    "similarity",
+    "retrieval_top1",
+    "retrieval_chance",
+    "effective_rank",
+)
 
 
 def judge(model, bank, *, seed=5_000_000, batch_size=8, all_active=False):
@@ -31,9 +41,10 @@ def judge(model, bank, *, seed=5_000_000, batch_size=8, all_active=False):
         (``matched``), the same for Euclid's next tile (``shuffled``) and for white noise (``noise``);
         ``noise_slots``, active joint slots of a tile of white noise. Of Rubin's slots the median ``spread``
         of one over images, and ``std``, the root of the summed variance of the unit embeddings: 1 if they
-        point everywhere. None where there are no such slots.
+        point everywhere. None where there are no such slots, and with ``all_active`` for what training's
+        validation says of true sources.
     """
-    figures = dict.fromkeys(("f1_joint", "f1_rubin", "f1_euclid")) if all_active else {}
+    figures = dict.fromkeys(UNKNOWN) if all_active else {}
     seen, blank = see(model, bank, seed, batch_size, all_active)
     figures["matched"] = cosine(seen["rubin"], seen["euclid"])
     figures["shuffled"] = cosine(seen["rubin"], seen["euclid"], shift=1)
