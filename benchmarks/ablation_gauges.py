@@ -8,8 +8,8 @@ from jaisp.evaluation import Objects, match_by_similarity, slot_spread
 from jaisp.simulation import NoiseBank, draw_tile
 
 VIEWS = ("joint", "rubin", "euclid")
-#: Of training's validation, what means nothing where slots have not learned to lie on sources.
-UNKNOWN = (
+#: What training's validation says; of slots that have not learned to lie on sources it means nothing.
+VALIDATED = (
     "f1_joint",
     "f1_rubin",
     "f1_euclid",
@@ -44,7 +44,7 @@ def judge(model, bank, *, seed=5_000_000, batch_size=8, all_active=False):
         point everywhere. None where there are no such slots, and with ``all_active`` for what training's
         validation says of true sources.
     """
-    figures = dict.fromkeys(UNKNOWN) if all_active else {}
+    figures = dict.fromkeys(VALIDATED) if all_active else {}
     seen, blank = see(model, bank, seed, batch_size, all_active)
     figures["matched"] = cosine(seen["rubin"], seen["euclid"])
     figures["shuffled"] = cosine(seen["rubin"], seen["euclid"], shift=1)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ablation_gauges import judge
+from ablation_gauges import VALIDATED, judge
 from astropy.table import QTable
 
 from jaisp.evaluation import markdown_table
@@ -29,15 +29,6 @@ from jaisp.training.objectives import objective_class
 
 MODULE = "ablation_objectives:"
 RATE = "train/model_tiles_per_second"
-VALIDATED = (  # by training itself
-    "f1_joint",
-    "f1_rubin",
-    "f1_euclid",
-    "similarity",
-    "retrieval_top1",
-    "retrieval_chance",
-    "effective_rank",
-)
 START = "mode B"  # whose weights the runs of the second kind start from
 
 
