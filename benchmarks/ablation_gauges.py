@@ -8,16 +8,8 @@ from jaisp.evaluation import Objects, match_by_similarity, slot_spread
 from jaisp.simulation import NoiseBank, draw_tile
 
 VIEWS = ("joint", "rubin", "euclid")
-#: What training's validation says; of slots that have not learned to lie on sources it means nothing.
-VALIDATED = (
-    "f1_joint",
-    "f1_rubin",
-    "f1_euclid",
-    "similarity",
-    "retrieval_top1",
-    "retrieval_chance",
-    "effective_rank",
-)
+#: What training's validation says of slots on true sources: nothing where slots lie on none.
+OF_SOURCES = ("similarity", "retrieval_top1", "retrieval_chance", "effective_rank")
 
 
 def judge(model, bank, *, seed=5_000_000, batch_size=8, all_active=False):
@@ -32,7 +24,8 @@ def judge(model, bank, *, seed=5_000_000, batch_size=8, all_active=False):
         Of the noise.
     batch_size : int
     all_active : bool
-        Take every slot for an object, of a model that has not learned which are.
+        Take every slot for an object, of a model that has not learned which are: those that lie on a source
+        do by chance.
 
     Returns
     -------
@@ -44,7 +37,7 @@ def judge(model, bank, *, seed=5_000_000, batch_size=8, all_active=False):
         point everywhere. None where there are no such slots, and with ``all_active`` for what training's
         validation says of true sources.
     """
-    figures = dict.fromkeys(VALIDATED) if all_active else {}
+    figures = dict.fromkeys(OF_SOURCES) if all_active else {}
     seen, blank = see(model, bank, seed, batch_size, all_active)
     figures["matched"] = cosine(seen["rubin"], seen["euclid"])
     figures["shuffled"] = cosine(seen["rubin"], seen["euclid"], shift=1)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ablation_gauges import VALIDATED, judge
+from ablation_gauges import OF_SOURCES, judge
+from ablation_objectives import LearnedModel
 from astropy.table import QTable
 
 from jaisp.evaluation import markdown_table
@@ -171,9 +172,10 @@ def run(variant, seed, scale, folder, cache):
             shutil.rmtree(place)
         train(config, place, resume=place.exists())
         bank = load_scenes(config.data, cache, seed=config.data.seed + 1, n=scale.n_validation)
-        model = objective_class(variant.kind).model_class.from_pretrained(place / "weights")
+        model_class = objective_class(variant.kind).model_class
+        model = model_class.from_pretrained(place / "weights")
         figures = log_of(place / "metrics.jsonl")
-        figures |= judge(model, bank, all_active=variant.kind.endswith("Verbatim"))
+        figures |= judge(model, bank, all_active=model_class is LearnedModel)
         record = {"group": variant.group, "name": variant.name, "seed": seed, "config": config.to_dict()}
         result.write_text(json.dumps(record | {"figures": figures}, indent=1) + "\n")
     return json.loads(result.read_text())
@@ -190,7 +192,8 @@ def log_of(metrics):
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     rates = [line[RATE] for line in lines if RATE in line]
     last = [line for line in lines if "val/f1_joint" in line][-1]
-    figures = {name: last.get(f"val/{name}") for name in VALIDATED}
+    names = ("f1_joint", "f1_rubin", "f1_euclid", *OF_SOURCES)
+    figures = {name: last.get(f"val/{name}") for name in names}
     return figures | {"steps": last["step"], "tiles_per_second": float(np.median(rates))}
 
 
