@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""From the images of both surveys to tokens of 1.6 arcsec, a fine feature map and a heat map of sources."""
+"""From the images of both surveys to tokens, a fine feature map and a heat map of sources."""
 
 import torch
 from torch import nn
@@ -11,14 +11,14 @@ from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Backbone", "token_positions"]
 
-TOKEN_SIZE = 1.6  # arcsec: 16 VIS pixels
+PIXEL = 0.1  # arcsec
 
 
-def token_positions(batch, rows, columns, device):
+def token_positions(batch, rows, columns, device, size=1.6):
     """Centres of the tokens in arcsec from the tile's corner, shape (B, rows * columns, 2) as (x, y)."""
     y, x = torch.meshgrid(
-        (torch.arange(rows, device=device) + 0.5) * TOKEN_SIZE,
-        (torch.arange(columns, device=device) + 0.5) * TOKEN_SIZE,
+        (torch.arange(rows, device=device) + 0.5) * size,
+        (torch.arange(columns, device=device) + 0.5) * size,
         indexing="ij",
     )
     return torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(batch, -1, -1)
@@ -36,6 +36,8 @@ class Backbone(nn.Module):
     def __init__(self, config):
         super().__init__()
         c0, c1, c2 = config.channels
+        self.patch_size = config.patch_size
+        self.stride = config.patch_size // 8  # from the map at 0.8" to the tokens
         self.fine_channels = c0 + c0 // 2
         dim = config.dim
         self.rubin_stem = nn.Conv2d(3 * len(RUBIN.bands), c0, 3, padding=1)
@@ -46,7 +48,7 @@ class Backbone(nn.Module):
         self.level1 = nn.Sequential(ConvBlock(c1), ConvBlock(c1))
         self.down2 = nn.Sequential(ChannelNorm(c1), nn.Conv2d(c1, c2, 2, stride=2))
         self.level2 = nn.Sequential(ConvBlock(c2), ConvBlock(c2))
-        self.down3 = nn.Sequential(ChannelNorm(c2), nn.Conv2d(c2, dim, 2, stride=2))
+        self.down3 = nn.Sequential(ChannelNorm(c2), nn.Conv2d(c2, dim, self.stride, stride=self.stride))
         self.layers = nn.ModuleList([TransformerLayer(dim) for _ in range(config.n_backbone_layers)])
         self.norm = LayerNorm(dim)
         self.up2, self.up1 = nn.Conv2d(dim, c2, 1), nn.Conv2d(c2, c1, 1)
@@ -84,17 +86,18 @@ class Backbone(nn.Module):
         batch, dim, rows, columns = coarse.shape
         tokens = coarse.flatten(2).transpose(1, 2)
         tokens = tokens * (1 + scale_t[:, None]) + shift_t[:, None]
-        positions = token_positions(batch, rows, columns, tokens.device)
-        table = rotary_table(positions, 32, 2 * TOKEN_SIZE)
+        size = PIXEL * self.patch_size
+        positions = token_positions(batch, rows, columns, tokens.device, size)
+        table = rotary_table(positions, 32, 2 * size)
         for layer in self.layers:
             tokens = layer(tokens, table)
         tokens = self.norm(tokens)
         coarse = tokens.transpose(1, 2).reshape(batch, dim, rows, columns)
 
-        def up(values):
-            return functional.interpolate(values, scale_factor=2, mode="nearest")
+        def up(values, factor=2):
+            return functional.interpolate(values, scale_factor=factor, mode="nearest")
 
-        maps2 = self.merge2(maps2 + up(self.up2(coarse)))
+        maps2 = self.merge2(maps2 + up(self.up2(coarse), self.stride))
         maps1 = self.merge1(maps1 + up(self.up1(maps2)))
         fine = self.merge0(self.lateral0(maps0) + up(self.up0(maps1)))
         heat = functional.pixel_shuffle(self.heat(fine).float(), 2)[:, 0]

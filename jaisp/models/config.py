@@ -59,13 +59,15 @@ class DETRJEPAConfig(_Config):
     channels : tuple of int
         Feature channels of the maps at 0.2", 0.4" and 0.8".
     dim : int
-        Width of the tokens (1.6" patches) and of the slots; a multiple of 32.
+        Width of the tokens and of the slots; a multiple of 32.
     n_backbone_layers, n_decoder_layers : int
         Transformer layers over tokens, and over slots.
     n_queries : int
         Slots for each survey and tile.
     embedding_dim : int
         Length of the slot embedding.
+    patch_size : {8, 16, 32}
+        Side of the backbone's patches in 0.1" pixels.
     window : int
         Side, in 0.2" pixels, of the window of fine features that a slot gathers.
     nms_size : int
@@ -83,6 +85,7 @@ class DETRJEPAConfig(_Config):
     n_decoder_layers: int = 2
     n_queries: int = 100
     embedding_dim: int = 64
+    patch_size: int = 16
     window: int = 5
     nms_size: int = 3
     proposal_threshold: float = 0.02
@@ -99,6 +102,8 @@ class DETRJEPAConfig(_Config):
         for name in ("window", "nms_size"):
             if getattr(self, name) % 2 != 1:
                 raise ConfigError(f"{name} must be odd, not {getattr(self, name)}")
+        if self.patch_size not in (8, 16, 32):
+            raise ConfigError(f"patch_size must be 8, 16 or 32, not {self.patch_size}")
 
     @classmethod
     def tiny(cls):
@@ -134,6 +139,7 @@ class ObjectJEPAConfig(_Config):
     """
 
     n_backbone_layers: ClassVar[int] = 0  # the backbone without its transformer is a plain CNN
+    patch_size: ClassVar[int] = 16
 
     channels: tuple = (16, 32, 48)
     dim: int = 64

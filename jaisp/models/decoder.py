@@ -182,9 +182,10 @@ class Decoder(nn.Module):
         )
         gathered = self._gather(features["fine"], position)
         tokens = features["tokens"]
-        column = (position[..., 0] / 16).long()
-        row = (position[..., 1] / 16).long()
-        n_columns = features["heat"].shape[-1] // 16
+        patch = config.patch_size
+        column = (position[..., 0] / patch).long()
+        row = (position[..., 1] / patch).long()
+        n_columns = features["heat"].shape[-1] // patch
         index = (row * n_columns + column).clamp(0, tokens.shape[1] - 1)
         coarse = tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
         slots = self.content(torch.cat([gathered, coarse, score[..., None].to(coarse.dtype)], dim=-1))

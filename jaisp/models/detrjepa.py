@@ -126,7 +126,7 @@ class SlotModel(PretrainedMixin, nn.Module):
 
     def prepare(self, tiles):
         """Network inputs of a batch of tiles, for `encode`; they are the same for all views."""
-        check_tiles(tiles)
+        check_tiles(tiles, multiple=max(8, self.config.patch_size // 2))
         return network_inputs(tiles)
 
     def encode(self, inputs, view="joint"):
@@ -193,7 +193,8 @@ class SlotModel(PretrainedMixin, nn.Module):
             For each survey ``<survey>_snr`` (B, n_bands, H, W): sky-subtracted flux over its
             source-scale noise, ``_valid`` (bool, same shape), ``_noise`` (B, n_bands) in nJy, 0 for a
             missing band, ``_psf`` (B, n_bands, P, P). Rubin on 0.2 arcsec and Euclid on 0.1 arcsec
-            pixels, twice as many; sizes a multiple of 8 Rubin pixels.
+            pixels, twice as many; sizes a multiple of 8 Rubin pixels, of 16 with
+            patches of 32.
         views : tuple of {"joint", "rubin", "euclid"}
             Which slots to make.
         window : Tensor, shape (B, 4), optional
@@ -234,8 +235,8 @@ class DETRJEPA(SlotModel):
     """
     Object-centric joint-embedding model of Rubin and Euclid images (Approach 3, the recommended one).
 
-    A ViT backbone over 1.6 arcsec patches, a DETR decoder whose queries become object slots for each
-    survey, and a joint-embedding predictive loss between matched slots (see `jaisp.training`).
+    A ViT backbone over patches (1.6 arcsec by default), a DETR decoder whose queries become object slots for
+    each survey, and a joint-embedding predictive loss between matched slots (see `jaisp.training`).
 
     Parameters
     ----------
@@ -267,7 +268,7 @@ class DETRJEPA(SlotModel):
         return self.backbone(inputs)
 
 
-def check_tiles(tiles):
+def check_tiles(tiles, *, multiple=8):
     """Raise `~jaisp.exceptions.ImageError` when a batch of tiles lacks a key or has a wrong shape."""
     missing = [key for key in TILE_KEYS if key not in tiles]
     if missing:
@@ -279,8 +280,8 @@ def check_tiles(tiles):
                 f"{survey.name}_snr has shape {shape}; needed: (batch, {len(survey.bands)}, height, width)"
             )
     rubin, euclid = tiles["rubin_snr"].shape[-2:], tiles["euclid_snr"].shape[-2:]
-    if (2 * rubin[0], 2 * rubin[1]) != tuple(euclid) or rubin[0] % 8 or rubin[1] % 8:
+    if (2 * rubin[0], 2 * rubin[1]) != tuple(euclid) or rubin[0] % multiple or rubin[1] % multiple:
         raise ImageError(
             f"tiles of {tuple(rubin)} Rubin and {tuple(euclid)} Euclid pixels; Euclid needs twice the Rubin "
-            "size, which must be a multiple of 8"
+            f"size, which must be a multiple of {multiple}"
         )

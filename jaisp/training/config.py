@@ -10,6 +10,7 @@ from jaisp.exceptions import ConfigError, FileError, suggest
 from jaisp.models.config import DETRJEPAConfig, config_from_dict
 from jaisp.simulation import SceneConfig
 from jaisp.training.objectives import objective_class
+from jaisp.training.regularizers import REGULARIZERS
 
 __all__ = ["DataConfig", "LossConfig", "ObjectiveConfig", "OptimizerConfig", "TrainingConfig", "load_config"]
 
@@ -22,8 +23,8 @@ class ObjectiveConfig:
     Parameters
     ----------
     kind : str
-        ``"supervised"`` (simulated truth), or another of `jaisp.training.objectives`. It decides which
-        keys the sections ``[model]``, ``[data]`` and ``[loss]`` have.
+        ``"supervised"`` (simulated truth), another of `jaisp.training.objectives`, or ``"module:Class"`` for
+        one of your own. It decides which keys the sections ``[model]``, ``[data]`` and ``[loss]`` have.
     weights : str
         Weights to start from: ``"bundled"`` or a folder that ``jaisp train`` wrote; empty to start anew.
         They bring their own model configuration.
@@ -70,6 +71,19 @@ class DataConfig:
             )
 
 
+def check_choices(loss):
+    """Raise `~jaisp.exceptions.ConfigError` for a regulariser or a matching that does not exist."""
+    for name, allowed in (
+        ("regularizer_kind", tuple(REGULARIZERS)),
+        ("matching", ("both", "position", "similarity")),
+    ):
+        value = getattr(loss, name)
+        if value not in allowed:
+            raise ConfigError(
+                f"unknown {name} {value!r}{suggest(value, allowed)}; allowed: {', '.join(allowed)}"
+            )
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """
@@ -82,7 +96,12 @@ class LossConfig:
     jepa : float
         Weight of the predictive loss between matched slots of the two surveys.
     regularizer : float
-        Weight of SIGReg against collapse of the embeddings.
+        Weight of what works against collapse of the embeddings.
+    regularizer_kind : {"sigreg", "vicreg", "visreg", "none"}
+        What that is; see `jaisp.training.regularizers`. Their scales differ, so that each needs a weight of
+        its own.
+    matching : {"both", "position", "similarity"}
+        What matches the slots of the two surveys: position and, increasingly, similarity, or one of them.
     positive_snr, ignore_snr : float
         Truth above the first is to be found; between the two it is neither right nor wrong.
     survey_dropout, band_dropout : float
@@ -97,12 +116,15 @@ class LossConfig:
     star: float = 0.2
     jepa: float = 1.0
     regularizer: float = 0.05
+    regularizer_kind: str = "sigreg"
+    matching: str = "both"
     positive_snr: float = 4.5
     ignore_snr: float = 3.0
     survey_dropout: float = 0.2
     band_dropout: float = 0.2
 
     def __post_init__(self):
+        check_choices(self)
         if self.ignore_snr > self.positive_snr:
             raise ConfigError(f"ignore_snr {self.ignore_snr} is above positive_snr {self.positive_snr}")
         for name in ("survey_dropout", "band_dropout"):
@@ -127,6 +149,8 @@ class OptimizerConfig:
         Fraction of the steps after which the per-survey passes and the predictive loss begin.
     learning_rate, weight_decay, clip : float
         AdamW and gradient clipping; flat, then a cosine over the last 70 %.
+    warmup : int
+        Steps over which the learning rate rises to its value; fewer suit a short run.
     ema : float
         Decay of the averaged weights, which are the ones that are saved.
     precision : {"bf16", "float32"}
@@ -148,6 +172,7 @@ class OptimizerConfig:
     steps: int = 6000
     jepa_start: float = 0.5
     learning_rate: float = 6e-4
+    warmup: int = 200
     weight_decay: float = 0.02
     clip: float = 1.0
     ema: float = 0.998
@@ -160,7 +185,7 @@ class OptimizerConfig:
     tensorboard: bool = False
 
     def __post_init__(self):
-        for name in ("batch_size", "accumulate", "steps", "log_every", "validate_every"):
+        for name in ("batch_size", "accumulate", "steps", "warmup", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.device not in ("auto", "cpu", "cuda"):

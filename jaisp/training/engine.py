@@ -28,7 +28,7 @@ class TrainingError(JaispError, RuntimeError):
 
 def _learning_rate(step, config):
     """Linear warm-up, flat for 30 % of the run, then a cosine to 1 %."""
-    warm = min(1.0, (step + 1) / 200)
+    warm = min(1.0, (step + 1) / config.warmup)
     done = max(0.0, (step / config.steps - 0.3) / 0.7)
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 

@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional
 
 from jaisp.training.matching import match_surveys, match_truth
+from jaisp.training.regularizers import sigreg
 
-__all__ = ["heat_loss", "jepa_loss", "set_loss", "sigreg", "view_snr"]
+__all__ = ["heat_loss", "jepa_loss", "set_loss", "view_snr"]
 
 
 def view_snr(truth, view):
@@ -66,20 +67,32 @@ def heat_loss(logits, truth, snr, config, *, reach=4):
     return torch.where(hits, at, away).sum() / hits.sum().clamp_min(1)
 
 
-def set_loss(layers, truth, snr, config):
+def set_loss(layers, truth, snr, config, *, match=match_truth):
     """
     Set-prediction loss of DETR (arXiv:2005.12872), with an auxiliary loss at every layer.
+
+    Parameters
+    ----------
+    layers : list of dict
+        Outputs of the decoder layers.
+    truth : dict of Tensor
+        Padded truth.
+    snr : Tensor, shape (B, M)
+        Signal to noise in this view.
+    config : `~jaisp.training.config.LossConfig`
+    match : callable
+        What matches slots to sources, called as `~jaisp.training.matching.match_truth` is.
 
     Returns
     -------
     losses : dict of Tensor
         ``activity``, ``position``, ``flux``, ``shape``, ``star``.
     matched : tuple of Tensor
-        Slots and sources of the last layer's matches (see `match_truth`).
+        Slots and sources of the last layer's matches.
     """
     losses = dict.fromkeys(("activity", "position", "flux", "shape", "star"), 0.0)
     for output in layers:
-        slot, source = match_truth(output, truth, snr=snr)
+        slot, source = match(output, truth, snr=snr)
         matched_snr = snr[source[0], source[1]]
         is_positive = matched_snr > config.positive_snr
         target = torch.zeros_like(output["activity_logit"])
@@ -123,26 +136,7 @@ def set_loss(layers, truth, snr, config):
     return losses, (slot, source)
 
 
-def sigreg(embeddings, generator=None, *, n_slices=256, n_knots=17):
-    """
-    Sketched isotropic Gaussian regularisation (LeJEPA, arXiv:2511.08544), written from the paper's formula.
-
-    The Epps-Pulley distance of random one-dimensional projections from the standard normal.
-
-    Parameters
-    ----------
-    embeddings : Tensor, shape (K, d)
-    """
-    directions = torch.randn(embeddings.shape[1], n_slices, device=embeddings.device, generator=generator)
-    projections = embeddings @ functional.normalize(directions, dim=0)
-    knots = torch.linspace(0, 3, n_knots, device=embeddings.device)
-    phases = projections[..., None] * knots
-    gaussian = torch.exp(-0.5 * knots**2)
-    distance2 = (phases.cos().mean(0) - gaussian) ** 2 + phases.sin().mean(0) ** 2
-    return torch.trapezoid(distance2 * gaussian, knots).mean() * len(embeddings)
-
-
-def jepa_loss(model, outputs, *, similarity_weight):
+def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regularize=sigreg):
     """
     Predictive loss between matched active slots of the two surveys, in both directions.
 
@@ -154,8 +148,10 @@ def jepa_loss(model, outputs, *, similarity_weight):
     model : `~jaisp.models.DETRJEPA`
     outputs : dict
         For each view, the output of the last decoder layer.
-    similarity_weight : float
+    similarity_weight, position_weight : float
         See `~jaisp.training.matching.match_surveys`.
+    regularize : callable
+        One of `~jaisp.training.regularizers.REGULARIZERS`.
 
     Returns
     -------
@@ -165,7 +161,8 @@ def jepa_loss(model, outputs, *, similarity_weight):
         ``similarity`` of matched slots, ``unmatched_similarity`` of different objects, ``n_matched``.
     """
     rubin, euclid = outputs["rubin"], outputs["euclid"]
-    tile, i, j = match_surveys(rubin, euclid, similarity_weight=similarity_weight)
+    weights = {"similarity_weight": similarity_weight, "position_weight": position_weight}
+    tile, i, j = match_surveys(rubin, euclid, **weights)
     z_rubin, z_euclid = rubin["projection"][tile, i], euclid["projection"][tile, j]
     if len(tile) < 8:
         zero = z_rubin.sum() * 0
@@ -184,7 +181,7 @@ def jepa_loss(model, outputs, *, similarity_weight):
     # Without a predictor too, so that embeddings of one object compare by plain cosine.
     loss = loss + 0.5 * distance(z_rubin, z_euclid)
     for single in (rubin, euclid):
-        tile_s, k, joint_slot = match_surveys(single, outputs["joint"], similarity_weight=similarity_weight)
+        tile_s, k, joint_slot = match_surveys(single, outputs["joint"], **weights)
         loss = loss + 0.25 * distance(
             single["projection"][tile_s, k], outputs["joint"]["projection"][tile_s, joint_slot]
         )
@@ -198,5 +195,5 @@ def jepa_loss(model, outputs, *, similarity_weight):
             "n_matched": float(n),
             "embedding_std": z_rubin.std(0).mean().item(),
         }
-    regularizer = 0.5 * (sigreg(z_rubin) + sigreg(z_euclid))
+    regularizer = 0.5 * (regularize(z_rubin) + regularize(z_euclid))
     return {"jepa": loss, "regularizer": regularizer}, gauges

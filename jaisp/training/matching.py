@@ -80,7 +80,7 @@ def match_truth(output, truth, *, snr, gate=6.0):
 
 
 @torch.no_grad()
-def match_surveys(rubin, euclid, *, similarity_weight, gate=10.0):
+def match_surveys(rubin, euclid, *, similarity_weight, position_weight=1.0, gate=10.0):
     """
     Match the active slots of the two surveys, position-gated and free of truth.
 
@@ -93,6 +93,8 @@ def match_surveys(rubin, euclid, *, similarity_weight, gate=10.0):
         Outputs of the last decoder layer, with ``projection``.
     similarity_weight : float
         Weight of ``1 - cosine`` against half the squared normalised distance.
+    position_weight : float
+        Weight of the latter. With 0 slots are matched by similarity alone, wherever they are.
     gate : float
         Largest distance in 0.1" pixels (1 arcsec).
 
@@ -108,12 +110,14 @@ def match_surveys(rubin, euclid, *, similarity_weight, gate=10.0):
     chi2 = distance.square() / variance
     normalize = torch.nn.functional.normalize
     cosine = normalize(rubin["projection"], dim=-1) @ normalize(euclid["projection"], dim=-1).transpose(1, 2)
-    cost = 0.5 * chi2 + similarity_weight * (1 - cosine)
+    cost = 0.5 * position_weight * chi2 + similarity_weight * (1 - cosine)
 
     def active(output):
         return (output["activity_logit"] > 0) & output["valid"]
 
-    allowed = (distance < gate) & (chi2 < 9.21) & active(rubin)[..., None] & active(euclid)[:, None]
+    allowed = active(rubin)[..., None] & active(euclid)[:, None]
+    if position_weight:
+        allowed = allowed & (distance < gate) & (chi2 < 9.21)
     cost, allowed = cost.float().cpu().numpy(), allowed.cpu().numpy()
     pairs = []
     for tile in range(len(cost)):

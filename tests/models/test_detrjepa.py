@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """DETRJEPA: shapes, missing bands, invariances, and weights on disk."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -152,6 +153,24 @@ def test_proposals_are_peaks_inside_the_window():
     assert n.tolist() == [2]
 
 
+@pytest.mark.parametrize(("patch_size", "n_tokens"), [(8, 256), (32, 16)])
+def test_patches_of_other_sizes(patch_size, n_tokens):
+    model = DETRJEPA(dataclasses.replace(DETRJEPAConfig.tiny(), patch_size=patch_size)).eval()
+    torch.nn.init.constant_(model.backbone.heat[-1].bias, 1.0)
+    features = model.encode(model.prepare(make_tiles(size=128)))
+    assert features["tokens"].shape == (2, n_tokens, 32)
+    first, last = features["token_positions"][0, 0], features["token_positions"][0, -1]
+    assert first.tolist() == pytest.approx([0.05 * patch_size] * 2)
+    assert last.tolist() == pytest.approx([12.8 - 0.05 * patch_size] * 2, rel=1e-5)
+    assert torch.isfinite(model(make_tiles())["joint"].embedding).all()
+
+
+def test_tiles_must_hold_whole_patches():
+    model = DETRJEPA(dataclasses.replace(DETRJEPAConfig.tiny(), patch_size=32))
+    with pytest.raises(ImageError, match="must be a multiple of 16"):
+        model(make_tiles(size=144))
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -234,7 +253,12 @@ def test_unknown_device(model, tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [({"dim": 100}, "multiple of 32"), ({"nms_size": 4}, "odd"), ({"channels": (8, 8)}, "three positive")],
+    [
+        ({"dim": 100}, "multiple of 32"),
+        ({"nms_size": 4}, "odd"),
+        ({"channels": (8, 8)}, "three positive"),
+        ({"patch_size": 12}, "8, 16 or 32"),
+    ],
 )
 def test_bad_config(values, text):
     with pytest.raises(ConfigError, match=text):

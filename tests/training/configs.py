@@ -35,8 +35,8 @@ def supervised_config(cache, **optimizer):
     )
 
 
-def toy_config(*, model=None, **optimizer):
-    """A few steps of the objective of `toy`, which must be registered."""
+def toy_config(*, model=None, kind="toy", **optimizer):
+    """A few steps of the objective of `toy`, which must be registered or named by its module."""
     return TrainingConfig(
         model=model or ToyConfig(),
         data=Nothing(),
@@ -44,5 +44,5 @@ def toy_config(*, model=None, **optimizer):
         optimizer=OptimizerConfig(
             **{"steps": 4, "log_every": 1, "validate_every": 2, "device": "cpu", **optimizer}
         ),
-        objective=ObjectiveConfig(kind="toy"),
+        objective=ObjectiveConfig(kind=kind),
     )

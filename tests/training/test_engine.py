@@ -15,8 +15,9 @@ import torch
 from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, WeightsError
 from jaisp.models import DETRJEPA
 from jaisp.training import TrainingError, check, load_config, objectives, train
-from jaisp.training.config import ObjectiveConfig
+from jaisp.training.config import ObjectiveConfig, OptimizerConfig
 from jaisp.training.data import TileBatches
+from jaisp.training.engine import _learning_rate
 
 from . import toy
 from .configs import supervised_config, toy_config
@@ -81,6 +82,10 @@ def test_batches_depend_on_seed_and_step_alone(config, tmp_path):
             "[objective]\nkind = 'labelfree'\n[loss]\nsurvey_dropout = 1.0\n",
             r"survey_dropout must be in \[0, 1",
         ),
+        ("[loss]\nmatching = 'places'\n", "unknown matching 'places'; allowed: both, position, similarity"),
+        ("[optimizer]\nwarmup = 0\n", "warmup must be at least 1"),
+        ("[objective]\nkind = 'supervized'\n", "unknown objective 'supervized' .did you mean 'supervised'"),
+        ("[objective]\nkind = 'nowhere:Kind'\n", "cannot import objective 'nowhere:Kind': No module"),
         ("[data]\nn_scenes = 0\n", "n_scenes 0 must be at least 1"),
         ("[data.scenes]\nsise = 128\n", "sise"),
         ("model = 3\n", r"\[model\] must be a section"),
@@ -102,6 +107,20 @@ def test_missing_config(tmp_path):
 @pytest.fixture
 def toy_kind(monkeypatch):
     monkeypatch.setitem(objectives._CLASSES, "toy", toy.NAME)
+
+
+def test_an_objective_of_ones_own_is_named_by_its_module(tmp_path):
+    train(toy_config(steps=2, kind=toy.NAME), tmp_path / "run")
+    assert (tmp_path / "run" / "weights" / "model.safetensors").is_file()
+
+
+def test_learning_rate_rises_over_the_warm_up():
+    rates = [
+        _learning_rate(step, OptimizerConfig(steps=100, warmup=10, learning_rate=1.0)) for step in range(99)
+    ]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[29] == 1
+    assert rates[65] == pytest.approx(0.01 + 0.99 / 2, abs=0.01)
 
 
 def test_accumulated_batches_equal_a_large_one(toy_kind, tmp_path):

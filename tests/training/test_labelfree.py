@@ -15,7 +15,8 @@ from jaisp.training.config import ObjectiveConfig
 from jaisp.training.folders import FolderConfig
 from jaisp.training.objectives import labelfree
 from jaisp.training.objectives.labelfree import LabelFree, LabelFreeLoss, finding_loss
-from jaisp.training.proposals import find_sources
+from jaisp.training.overlay import overlay_copies
+from jaisp.training.proposals import find_sources, significance_map
 from jaisp.training.rendering import explain
 
 from .configs import supervised_config
@@ -230,6 +231,24 @@ def test_no_truth_is_touched_and_all_terms_teach(scene_config, tmp_path, monkeyp
         assert all(torch.isfinite(p.grad).all() and p.grad.abs().max() > 0 for p in part.parameters())
 
 
+def test_nothing_is_fitted_before_its_time(scene_config, tmp_path, monkeypatch):
+    config = dataclasses.replace(
+        scene_config,
+        loss=LabelFreeLoss(render_start=0.5),
+        optimizer=dataclasses.replace(scene_config.optimizer, steps=4, jepa_start=1.0),
+    )
+    objective = LabelFree(config, tmp_path)
+    batch = objective.dataset(objective.banks[0], 0, **objective.hidden())[0]
+    _, terms, gauges = objective.losses(batch, 2)
+    assert {"render", "flux"} < set(terms)
+    assert "n_needed" in gauges
+    monkeypatch.setattr(labelfree, "explain_slots", None)
+    total, terms, gauges = objective.losses(batch, 1)
+    assert set(terms) == {"heat", "activity", "position"}
+    assert torch.isfinite(total)
+    assert "n_needed" not in gauges
+
+
 def test_the_student_sees_less_than_its_teacher(scene_config, tmp_path):
     objective = LabelFree(scene_config, tmp_path)
     (batch,) = objective.batches(0, 1)
@@ -239,3 +258,33 @@ def test_the_student_sees_less_than_its_teacher(scene_config, tmp_path):
         teacher = tiles[f"{survey}_noise"].clamp_min(1e-6).log10() - 0.7
         assert ((log_noise >= teacher - 1e-5) | (present == 0)).all()
         assert ((log_noise <= teacher + math.log10(2) + 1e-5) | (present == 0)).all()
+
+
+def test_an_overlaid_tile_is_the_sum_of_two_with_what_was_found_in_both():
+    tiles = make_tiles(2)
+    add_sources(
+        tiles, [40.3, 80.2], [50.1, 90.4], np.full((2, 10), 400.0), [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
+    )
+    for name, value in (("valid", False), ("snr", 0.0)):
+        tiles[f"euclid_{name}"][:, :, 3:5, 7] = value
+    targets = find_sources(tiles, lowest=8.0)
+    n = targets["x"].shape[1]
+    both, joined = overlay_copies(tiles, targets, np.random.default_rng(2), 1.0)
+    # The matched filter sees each target where it is said to be, at the significance that is said.
+    growth = both["rubin_noise"] / tiles["rubin_noise"]
+    seen = significance_map(both) * growth[:, :1, None]
+    expected, x, y = joined["snr_joint"], joined["x"].round().long(), joined["y"].round().long()
+    assert expected.shape == (2, 2 * n)
+    assert (expected[:, n:] < expected[:, :n]).all()
+    for tile in range(2):
+        inside = (expected[tile] > 0) & (x[tile] > 4) & (x[tile] < 123) & (y[tile] > 4) & (y[tile] < 123)
+        assert inside.sum() >= 3
+        values = seen[tile, y[tile][inside], x[tile][inside]]
+        torch.testing.assert_close(values, expected[tile][inside], rtol=0.15, atol=3.0)
+    # Twice the bad pixels; the noise has the unit variance that it had.
+    assert (~both["euclid_valid"]).sum() == 2 * (~tiles["euclid_valid"]).sum()
+    quiet, _ = overlay_copies(make_tiles(2), targets, np.random.default_rng(2), 1.0)
+    assert quiet["euclid_snr"].std().item() == pytest.approx(1, abs=0.01)
+    same, none = overlay_copies(tiles, targets, np.random.default_rng(2), 0.0)
+    torch.testing.assert_close(same, tiles, rtol=0, atol=0)
+    assert (none["snr_joint"][:, n:] == 0).all()

@@ -1,13 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Terms of the objective against closed cases."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from jaisp.exceptions import ConfigError
 from jaisp.training.config import LossConfig
-from jaisp.training.losses import heat_loss, set_loss, sigreg, view_snr
+from jaisp.training.losses import heat_loss, set_loss, view_snr
 from jaisp.training.matching import assign, match_surveys, match_truth
+from jaisp.training.regularizers import REGULARIZERS, sigreg, vicreg, visreg
 
 
 def make_truth(x, y, snr=20.0):
@@ -131,3 +135,44 @@ def test_survey_matching_needs_activity_position_and_uses_similarity():
     euclid = make_output([[9.0, 10], [11.0, 10]], [3.0, 3.0])
     rubin["projection"][0, 0] = euclid["projection"][0, 1]
     assert match_surveys(rubin, euclid, similarity_weight=3.0)[2].tolist() == [1]
+
+
+@pytest.mark.parametrize("name", ["sigreg", "vicreg", "visreg"])
+def test_regularisers_are_least_for_normal_embeddings_and_push_the_collapsed_apart(name):
+    generator = torch.Generator().manual_seed(3)
+    regularize = REGULARIZERS[name]
+    normal = torch.randn(512, 16, generator=generator)
+    line = torch.randn(512, 1, generator=generator) * torch.ones(16)
+    narrow = (0.3 * normal).requires_grad_()
+    least = regularize(normal).item()
+    assert regularize(line).item() > 3 * least + 0.3
+    value = regularize(narrow)
+    assert value.item() > 3 * least
+    # Its gradient widens them.
+    assert (torch.autograd.grad(value, narrow)[0] * narrow).sum() < 0
+
+
+def test_regularisers_have_the_values_of_their_formulas():
+    # Two coordinates of one kind: variance 1, covariance 1.
+    values = torch.tensor([-1.0, 1.0]).repeat(500)[:, None] * math.sqrt(999 / 1000)
+    assert vicreg(values.repeat(1, 2)).item() == pytest.approx(0.04, rel=0.01)
+    assert vicreg(0.5 * values).item() == pytest.approx(0.5, rel=0.01)
+    # The Wasserstein distance of two points from a normal: 2 (1 - sqrt(2 / pi)).
+    assert visreg(values).item() == pytest.approx(2 * (1 - math.sqrt(2 / math.pi)), rel=0.02)
+    assert REGULARIZERS["none"](values).item() == 0
+
+
+def test_similarity_alone_matches_slots_wherever_they_are():
+    rubin = make_output([[10, 10], [50, 50], [90, 90]], [1.0, 1.0, -1.0])
+    euclid = make_output([[10, 10], [50, 50]], [1.0, 1.0])
+    euclid["projection"] = rubin["projection"][:, [1, 0]]
+    by_similarity = match_surveys(rubin, euclid, similarity_weight=3.0, position_weight=0.0)
+    by_position = match_surveys(rubin, euclid, similarity_weight=0.0)
+    assert by_similarity.tolist() == [[0, 0], [0, 1], [1, 0]]
+    assert by_position.tolist() == [[0, 0], [0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(("name", "near"), [("regularizer_kind", "sigregg"), ("matching", "positions")])
+def test_unknown_choices_are_refused_with_a_near_name(name, near):
+    with pytest.raises(ConfigError, match=f"unknown {name} '{near}'.*did you mean"):
+        LossConfig(**{name: near})

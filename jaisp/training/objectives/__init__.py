@@ -64,10 +64,29 @@ class Objective(Protocol):
 
 
 def objective_class(kind):
-    """Return the class of a kind of objective; an unknown one raises `~jaisp.exceptions.ConfigError`."""
+    """
+    Return the class of a kind of objective.
+
+    Parameters
+    ----------
+    kind : str
+        One of jaisp's, or ``"module:Class"`` for one of your own.
+
+    Raises
+    ------
+    `~jaisp.exceptions.ConfigError`
+        If there is no such objective.
+    """
+    if ":" in kind:
+        module, name = kind.split(":", 1)
+        try:
+            return getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"cannot import objective {kind!r}: {error}") from None
     if kind not in _CLASSES:
         raise ConfigError(
-            f"unknown objective {kind!r}{suggest(kind, _CLASSES)}; allowed: {', '.join(_CLASSES)}"
+            f"unknown objective {kind!r}{suggest(kind, _CLASSES)}; allowed: {', '.join(_CLASSES)}, "
+            "or module:Class"
         )
     module, name = _CLASSES[kind].split(":")
     return getattr(import_module(module), name)

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional
 
 from jaisp.models import ObjectJEPA
-from jaisp.training.losses import sigreg
 from jaisp.training.matching import assign
 from jaisp.training.objectives.supervised import Supervised
+from jaisp.training.regularizers import sigreg
 
 __all__ = ["Contrast", "contrast", "match_within"]
 

@@ -11,7 +11,9 @@ from jaisp.models.inputs import VIEWS
 from jaisp.training.config import DataConfig, LossConfig
 from jaisp.training.data import TileBatches, batch_loader, load_scenes
 from jaisp.training.losses import heat_loss, jepa_loss, set_loss, view_snr
+from jaisp.training.matching import match_truth
 from jaisp.training.objectives import batch_numbers, start_model
+from jaisp.training.regularizers import REGULARIZERS
 from jaisp.training.validation import validate
 
 __all__ = ["Supervised", "autocast", "slot_gauges"]
@@ -41,6 +43,8 @@ class Supervised:
 
     model_class, data_class, loss_class = DETRJEPA, DataConfig, LossConfig
     guards = MappingProxyType({"embedding_std": 0.05})
+    match = staticmethod(match_truth)
+    first_views = ("joint",)  # those that learn before ``jepa_start``
 
     def __init__(self, config, folder, *, rank=0, world_size=1, check=False, progress=None):
         self.config, self.check = config, check
@@ -86,18 +90,18 @@ class Supervised:
         loss_config, optimizer = self.config.loss, self.config.optimizer
         with_jepa = self.check or (step >= self.jepa_step and loss_config.jepa > 0)
         terms, outputs = {}, {}
-        for view in VIEWS if with_jepa else ("joint",):
+        for view in VIEWS if with_jepa else self.first_views:
             with autocast(optimizer.precision, inputs["rubin"].device):
                 features = self.model.encode(inputs, view)
                 layers = self.model.decode(features)
             snr = self.view_snr(truth, view)
-            losses, _ = set_loss(layers, truth, snr, loss_config)
+            losses, _ = set_loss(layers, truth, snr, loss_config, match=self.match)
             losses["heat"] = heat_loss(features["heat"], truth, snr, loss_config)
-            share = 0.5 if view == "joint" and with_jepa else (0.25 if with_jepa else 1.0)
+            share = (0.5 if view == "joint" else 0.25) if with_jepa else 1.0
             for name, value in losses.items():
                 terms[name] = terms.get(name, 0.0) + share * value
             outputs[view] = layers[-1]
-        gauges = slot_gauges(outputs["joint"])
+        gauges = slot_gauges(next(iter(outputs.values())))
         if with_jepa:
             self.model.heads.normalize(list(outputs.values()))
             losses, more = self.between_surveys(outputs, step)
@@ -109,7 +113,15 @@ class Supervised:
     def between_surveys(self, outputs, step):
         """Terms ``jepa`` and ``regularizer`` from the outputs of the three views, and gauges."""
         done = (step - self.jepa_step) / max(1, self.config.optimizer.steps - self.jepa_step)
-        return jepa_loss(self.model, outputs, similarity_weight=3.0 * min(1.0, max(0.0, 2 * done)))
+        loss = self.config.loss
+        ramp = {"both": min(1.0, max(0.0, 2 * done)), "position": 0.0, "similarity": 1.0}[loss.matching]
+        return jepa_loss(
+            self.model,
+            outputs,
+            similarity_weight=3.0 * ramp,
+            position_weight=0.0 if loss.matching == "similarity" else 1.0,
+            regularize=REGULARIZERS[loss.regularizer_kind],
+        )
 
     def validate(self, model):
         """Detection F1 and what the embeddings know, on scenes not trained on, with statistics of its own."""
