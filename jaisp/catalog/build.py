@@ -153,8 +153,8 @@ def _measure(pair, sources, logit, calibration, *, refine, offset):
     together with it they would take its light all the same.
     """
     first = measure(pair, sources, refine=False, offset=offset).with_model_errors(sources.is_point)
-    activity = calibration(logit, first.significance(), _position_err(first.x_err, first.y_err))
-    likely = np.flatnonzero(activity > _LIKELY)
+    # Whether there is light, wherever exactly: to ask for sharp positions here loses close pairs.
+    likely = np.flatnonzero(calibration(logit, first.significance()) > _LIKELY)
     chosen = sources.select(likely)
     final = measure(pair, chosen, refine=refine, offset=offset).with_model_errors(chosen.is_point)
     result = replace(first, offset=final.offset, group=first.group + len(likely))

@@ -34,14 +34,14 @@ class ActivityCalibration:
     snr_slope: float = 0.0
     error_slope: float = 0.0
 
-    def __call__(self, logit, snr, position_err):
+    def __call__(self, logit, snr, position_err=_TYPICAL):
         """
         Return probabilities.
 
         Parameters
         ----------
         logit, snr, position_err : array, shape (n,)
-            Of the network; measured joint S/N; 1 sigma of the position per axis, arcsec.
+            Of the network; measured joint S/N; 1 sigma of the position per axis, 0.1 arcsec by default.
         """
         return expit(self._score(*(np.asarray(values, float) for values in (logit, snr, position_err))))
 
