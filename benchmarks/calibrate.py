@@ -58,7 +58,7 @@ def main(argv=None):
     model = DETRJEPA.from_pretrained(args.weights)
     notes = json.loads((args.weights / "config.json").read_text())["notes"]
     model.config = dataclasses.replace(model.config, calibration={})
-    logits, snrs, reals, pulls = [], [], [], {}
+    logits, snrs, errors, reals, pulls = [], [], [], [], {}
     for depth in DEPTHS:
         for kind in KINDS:
             for field in Skies(args.folder, "calibration", depth, kind, args.fields, args.size):
@@ -74,12 +74,14 @@ def main(argv=None):
                     probability = np.clip(match.ranking[known], 1e-6, 1 - 1e-6)
                     logits.append(np.log(probability / (1 - probability)))
                     snrs.append(joint_snr(catalog)[known])
+                    error = np.hypot(catalog["ra_err"], catalog["dec_err"]) / np.sqrt(2)
+                    errors.append(error[known].to_value("arcsec"))
                     reals.append(match.outcome[known] == TRUE)
                     if column == "snr":
                         collect_pulls(pulls, catalog, match)
                     print(depth, kind, column, len(catalog), flush=True)
-    logit, snr, is_real = (np.concatenate(values) for values in (logits, snrs, reals))
-    fitted = ActivityCalibration.fit(logit, snr, is_real)
+    logit, snr, error, is_real = (np.concatenate(values) for values in (logits, snrs, errors, reals))
+    fitted = ActivityCalibration.fit(logit, snr, error, is_real)
     for name, values in pulls.items():
         print(f"pulls of {name}: scatter {spread(np.concatenate(values)):.2f}")
     print(f"{len(logit)} candidates, {is_real.sum()} real: {fitted}")

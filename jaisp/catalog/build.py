@@ -51,11 +51,17 @@ def _without_doubles(slots):
     return slots.select(keep)
 
 
+def _position_err(x_err, y_err):
+    """1 sigma per axis in arcsec."""
+    return EUCLID.pixel_scale * np.hypot(x_err, y_err) / np.sqrt(2)
+
+
 def _survey_activity(calibration, slots, index, snr):
     """Calibrated activity of each object's own slot in a survey."""
     if slots is None or not len(slots):
         return np.zeros(len(index))
-    return calibration(slots.activity_logit[np.maximum(index, 0)], snr)
+    own = slots.select(np.maximum(index, 0))
+    return calibration(own.activity_logit, snr, _position_err(own.x_err, own.y_err))
 
 
 def make_catalog(
@@ -121,7 +127,11 @@ def make_catalog(
     calibration = ActivityCalibration(**model.config.calibration.get("activity", {}))
     measurement = _measure(pair, sources, joint.activity_logit, calibration, refine=refine, offset=offset)
     probabilities = {
-        "activity": calibration(joint.activity_logit, measurement.significance()),
+        "activity": calibration(
+            joint.activity_logit,
+            measurement.significance(),
+            _position_err(measurement.x_err, measurement.y_err),
+        ),
         **{
             f"{name}_activity": _survey_activity(
                 calibration, surveys[name], getattr(link, f"{name}_index"), measurement.significance(name)
@@ -156,6 +166,7 @@ def _measure(pair, sources, logit, calibration, *, refine, offset):
     together with it they would take its light all the same.
     """
     first = measure(pair, sources, refine=False, offset=offset).with_model_errors(sources.is_point)
+    # Whether there is light, wherever exactly: to ask for sharp positions here loses close pairs.
     likely = np.flatnonzero(calibration(logit, first.significance()) > _LIKELY)
     chosen = sources.select(likely)
     final = measure(pair, chosen, refine=refine, offset=offset).with_model_errors(chosen.is_point)

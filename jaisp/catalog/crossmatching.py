@@ -15,12 +15,12 @@ from jaisp.exceptions import ConfigError
 
 __all__ = ["Matches", "crossmatch", "match_positions"]
 
-_CHI2_99 = 9.21  # 99 % of chi-square with two degrees of freedom
-_COMPLETENESS = 0.8  # prior probability that an object of one set is in the other
 SYSTEMATIC = 0.03  # arcsec: what is left of the offset field, added to all errors
-# Log odds of "same object" gained per unit of cosine above the midpoint; replaced by measured values
-# where the weights carry them.
-SIMILARITY_SLOPE, SIMILARITY_MIDPOINT = 6.0, 0.4
+# What separations and cosines say of slots being one object, fitted to pairs of slots on the calibration
+# skies. Separations have the wings of Student's t, blends above all: a Gaussian gate would lose true pairs.
+_FREEDOM = 4.0
+_TRUST, _SIMILARITY = 0.62, (2.1, 0.8)
+_LEAST_ODDS = 1 / 3  # below these odds an object rather stays unmatched
 
 
 @dataclass
@@ -59,17 +59,17 @@ def match_positions(
     embedding1=None,
     embedding2=None,
     radius=1.0,
-    similarity_weight=3.0,
-    similarity=(SIMILARITY_SLOPE, SIMILARITY_MIDPOINT),
+    similarity=_SIMILARITY,
     area=None,
     systematic=SYSTEMATIC,
-    trust=1.0,
+    trust=_TRUST,
 ):
     """
-    Match two sets of points in a plane, one-to-one, of least cost; an object may stay unmatched.
+    Match two sets of points in a plane, one-to-one, so that the odds of all pairs together are best.
 
-    The cost is half the squared separation in units of its error plus ``similarity_weight`` times
-    (1 - cosine). Pairs beyond ``radius`` or the 99 % chi-square are not matched.
+    The odds that two are one object, and not unrelated ones of the mean density, are those of their
+    separation in units of its error, which has the wings of Student's t with four degrees of freedom, times
+    those of the cosine of their embeddings. Pairs beyond ``radius`` or with odds below 1:3 are not matched.
 
     Parameters
     ----------
@@ -81,8 +81,6 @@ def match_positions(
         Unit vectors.
     radius : float
         Largest separation in arcsec.
-    similarity_weight : float
-        Weight of the embeddings in the assignment.
     similarity : tuple of float
         Slope and midpoint of the log odds of the cosine.
     area : float, optional
@@ -90,8 +88,8 @@ def match_positions(
     systematic : float
         Error per axis in arcsec that all separations have beside the errors given.
     trust : float
-        Power to which the odds of the positions are raised: 1 if the errors are Gaussian and neighbours
-        unrelated; less where errors have wings and sources come in groups.
+        Power to which the odds of the positions are raised: 1 if neighbours are unrelated; less where
+        sources come in groups.
 
     Returns
     -------
@@ -108,24 +106,23 @@ def match_positions(
     chi2 = distance**2 / variance
     if embedding1 is None or embedding2 is None:
         cosine = np.full(len(i), np.nan)
-        log_odds_similarity = cost_similarity = np.zeros(len(i))
+        log_odds_similarity = np.zeros(len(i))
     else:
         cosine = np.einsum("kd,kd->k", np.asarray(embedding1)[i], np.asarray(embedding2)[j]).astype(float)
-        cost_similarity = similarity_weight * (1 - cosine)
         log_odds_similarity = similarity[0] * (cosine - similarity[1])
     if area is None:
         span = np.ptp(np.concatenate([xy1, xy2]), axis=0)
         area = max(span[0] * span[1], np.pi * radius**2)
-    # Odds of being the same object, against an unrelated one of the local density (Budavari & Szalay 2008).
-    prior = _COMPLETENESS / (1 - _COMPLETENESS)
-    log_odds = -0.5 * chi2 + np.log(prior / (2 * np.pi * variance * (m / area)))
-    odds = np.exp(trust * log_odds + log_odds_similarity)
+    # Odds of being the same object, against an unrelated one of the mean density (Budavari & Szalay 2008).
+    log_odds = -(_FREEDOM / 2 + 1) * np.log1p(chi2 / _FREEDOM) - np.log(2 * np.pi * variance * (m / area))
+    log_odds = trust * log_odds + log_odds_similarity
+    odds = np.exp(np.minimum(log_odds, 700))
     row_odds, column_odds = np.bincount(i, odds, n), np.bincount(j, odds, m)
     probability = odds / (1 + row_odds[i] + column_odds[j] - odds)
 
-    allowed = chi2 < _CHI2_99
-    chosen = _assign_sparse(i[allowed], j[allowed], (0.5 * chi2 + cost_similarity)[allowed], n, m)
-    chosen = np.flatnonzero(allowed)[chosen]
+    gain = log_odds - np.log(_LEAST_ODDS)
+    allowed = np.flatnonzero(gain > 0)
+    chosen = allowed[_assign_sparse(i[allowed], j[allowed], -gain[allowed], n, m)]
     order = chosen[np.argsort(i[chosen])]
     return Matches(
         first=i[order],
@@ -138,7 +135,7 @@ def match_positions(
 
 
 def _assign_sparse(i, j, cost, n, m):
-    """Indices of the pairs of a least-cost one-to-one assignment, solved group by group."""
+    """Indices of the pairs of the one-to-one assignment of least (negative) cost, solved group by group."""
     if not len(i):
         return np.zeros(0, int)
     graph = coo_matrix((np.ones(len(i)), (i, n + j)), shape=(n + m, n + m))
@@ -151,7 +148,7 @@ def _assign_sparse(i, j, cost, n, m):
             continue
         rows, row = np.unique(i[group], return_inverse=True)
         columns, column = np.unique(j[group], return_inverse=True)
-        matrix = np.full((len(rows), len(columns)), 1e6)
+        matrix = np.zeros((len(rows), len(columns)))  # no pair: no gain
         matrix[row, column] = cost[group]
         pair = np.full(matrix.shape, -1)
         pair[row, column] = group

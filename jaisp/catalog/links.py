@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from jaisp.catalog.crossmatching import SYSTEMATIC, match_positions
+from jaisp.catalog.crossmatching import match_positions
 from jaisp.catalog.detection import FieldSlots
 from jaisp.catalog.offsets import OffsetField, fit_offsets
 
@@ -15,8 +15,8 @@ __all__ = ["SurveyLinks", "link_surveys", "measure_offset"]
 _PIXEL = 0.1  # arcsec
 _FEWEST = 5  # matches from which an offset is measured
 _UNKNOWN_OFFSET = 0.06  # arcsec per axis: how far the surveys' frames may be apart where it is not
-# What separation and cosine say of slots being one object: fitted to matches on the calibration skies.
-_TRUST, _SIMILARITY = 0.42, (1.0, 0.4)
+_ERROR_SCALE = 0.75  # of the network's position errors, for separations: measured on the calibration skies
+_SHARPEST = 0.01  # arcsec: systematic error where the offset is measured
 _UNRESOLVED = 12.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
 
 
@@ -139,13 +139,11 @@ def link_surveys(joint, rubin, euclid, offset):
         matches = match_positions(
             _PIXEL * rubin_xy,
             _PIXEL * euclid_xy,
-            error1=_errors(rubin),
-            error2=_errors(euclid),
+            error1=_ERROR_SCALE * _errors(rubin),
+            error2=_ERROR_SCALE * _errors(euclid),
             embedding1=rubin.embedding,
             embedding2=euclid.embedding,
-            similarity=_SIMILARITY,
-            trust=_TRUST,
-            systematic=SYSTEMATIC if offset.n_matches else _UNKNOWN_OFFSET,
+            systematic=_SHARPEST if offset.n_matches else _UNKNOWN_OFFSET,
         )
         partner = np.full(len(rubin), -1)
         partner[matches.first] = np.arange(len(matches.first))

@@ -22,6 +22,8 @@ __all__ = [
     "true_pairs",
 ]
 
+_CHI2_99 = 9.21  # 99 % of chi-square with two degrees of freedom
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -127,10 +129,11 @@ def _tiles(first, second, shift):
 
 def match_on_sky(first, second, *, shift=0, similarity_weight=3.0, systematic=0.06):
     """
-    Pairs that the matching of training and catalogue makes, without knowing the truth.
+    Pairs that the matching of training makes, without knowing the truth.
 
-    One-to-one within each tile by `~jaisp.catalog.match_positions`: half the squared separation in units of
-    its error plus ``similarity_weight`` times (1 - cosine), within 1 arcsec and the 99 % chi-square.
+    One-to-one within each tile: half the squared separation in units of its error plus ``similarity_weight``
+    times (1 - cosine) is least, within 1 arcsec and the 99 % chi-square. That of the catalogue is
+    `~jaisp.catalog.match_positions`.
 
     Parameters
     ----------
@@ -151,18 +154,14 @@ def match_on_sky(first, second, *, shift=0, similarity_weight=3.0, systematic=0.
     """
     rows, columns = [np.zeros(0, int)], [np.zeros(0, int)]
     for i, j in _tiles(first, second, shift):
-        matches = match_positions(
-            first.xy[i],
-            second.xy[j],
-            error1=first.error[i],
-            error2=second.error[j],
-            embedding1=first.embedding[i],
-            embedding2=second.embedding[j],
-            similarity_weight=similarity_weight,
-            systematic=systematic,
-        )
-        rows.append(i[matches.first])
-        columns.append(j[matches.second])
+        distance = np.linalg.norm(first.xy[i, None] - second.xy[j], axis=-1)
+        chi2 = distance**2 / (first.error[i, None] ** 2 + second.error[j] ** 2 + systematic**2)
+        cost = 0.5 * chi2 + similarity_weight * (1 - first.embedding[i] @ second.embedding[j].T)
+        allowed = (distance < 1) & (chi2 < _CHI2_99)
+        row, column = linear_sum_assignment(np.where(allowed, cost, 1e6))
+        paired = allowed[row, column]
+        rows.append(i[row[paired]])
+        columns.append(j[column[paired]])
     return _pairs(first, second, np.concatenate(rows), np.concatenate(columns), len(first))
 
 
@@ -254,7 +253,7 @@ def retrieval(first, second, *, within="tile"):
     return Retrieval(rank, count, first.tile[pairs.first])
 
 
-def right_partner(first, second, *, how="both", offset=0.0, rng=0, **options):
+def right_partner(first, second, *, how="both", offset=0.0, systematic=0.06, rng=0, **options):
     """
     Whether matching by position, or by position and embedding, finds the true partner.
 
@@ -263,15 +262,18 @@ def right_partner(first, second, *, how="both", offset=0.0, rng=0, **options):
     first, second : `Objects`
         Objects of the two surveys.
     how : {"nearest", "position", "both"}
-        The nearest object of the same tile; one-to-one matching (`match_on_sky`) by position; the same by
-        position and embedding. An object that stays unmatched has not found its partner.
+        The nearest object of the same tile; one-to-one matching as in the catalogue
+        (`~jaisp.catalog.match_positions`) by position; the same by position and embedding. An object that
+        stays unmatched has not found its partner.
     offset : float
         Arcsec by which the first survey is shifted in each tile, in a random direction that the matching is
         not told.
+    systematic : float
+        Error in arcsec per axis that the matching allows for beside those of the objects.
     rng : `~numpy.random.Generator` or int
         For the directions.
     **options
-        As in `match_on_sky`.
+        As in `~jaisp.catalog.match_positions`.
 
     Returns
     -------
@@ -286,16 +288,23 @@ def right_partner(first, second, *, how="both", offset=0.0, rng=0, **options):
     moved = first.xy + offset * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     first = Objects(first.embedding, moved, first.error, first.tile, first.source)
     partner = np.full(len(first), -1)
-    if how == "nearest":
-        for i, j in _tiles(first, second, 0):
-            if len(i) and len(j):
-                distance = np.linalg.norm(first.xy[i, None] - second.xy[j], axis=-1)
-                partner[i] = j[distance.argmin(axis=1)]
-    else:
-        if how == "position":
-            options["similarity_weight"] = 0.0
-        found = match_on_sky(first, second, **options)
-        partner[found.first] = found.second
+    for i, j in _tiles(first, second, 0):
+        if how == "nearest" and len(i) and len(j):
+            distance = np.linalg.norm(first.xy[i, None] - second.xy[j], axis=-1)
+            partner[i] = j[distance.argmin(axis=1)]
+        elif how != "nearest":
+            seen = [each.embedding[k] if how == "both" else None for each, k in ((first, i), (second, j))]
+            found = match_positions(
+                first.xy[i],
+                second.xy[j],
+                error1=first.error[i],
+                error2=second.error[j],
+                embedding1=seen[0],
+                embedding2=seen[1],
+                systematic=systematic,
+                **options,
+            )
+            partner[i[found.first]] = j[found.second]
     pairs = true_pairs(first, second)
     return partner[pairs.first] == pairs.second
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
+from scipy.stats import multivariate_t
 
 from jaisp.catalog import crossmatch, match_positions
 from jaisp.exceptions import ConfigError
@@ -40,6 +41,7 @@ def test_the_embedding_decides_between_equal_neighbours():
         error2=[0.05, 0.05],
         embedding1=embedding[:1],
         embedding2=embedding[[1, 0]],
+        similarity=(6.0, 0.4),
     )
     assert matches.second.tolist() == [1]
     assert matches.probability[0] > 0.9
@@ -86,6 +88,34 @@ def test_trust_is_the_power_of_the_odds():
         return matches.probability[0] / (1 - matches.probability[0])
 
     assert odds(0.5) == pytest.approx(np.sqrt(odds(1.0)))
-    variance = 2 * 0.05**2 + 0.03**2
-    expected = 4 * np.exp(-0.5 * 0.1**2 / variance) / (2 * np.pi * variance) * 100
+    # Two-dimensional Student's t of scipy against one object in 100 square arcsec.
+    shape = (2 * 0.05**2 + 0.03**2) * np.eye(2)
+    expected = 100 * multivariate_t([0, 0], shape, df=4).pdf([0.1, 0.0])
     assert odds(1.0) == pytest.approx(expected)
+
+
+def test_the_wings_of_the_errors_do_not_part_true_pairs():
+    """Separations with the wings of Student's t: nearly all are matched, and a stranger there is not."""
+    rng = np.random.default_rng(3)
+    xy = np.stack(np.meshgrid(np.arange(0, 100, 5.0), np.arange(0, 100, 5.0)), axis=-1).reshape(-1, 2)
+    sigma = np.full(len(xy), 0.05)
+    away = rng.standard_t(4, xy.shape) * np.hypot(0.05, 0.05)
+    matches = match_positions(xy, xy + away, error1=sigma, error2=sigma, systematic=0.0)
+    assert (matches.first == matches.second).all()
+    assert len(matches.first) > 0.99 * len(xy)
+    lost = np.hypot(*away.T) ** 2 > 9.21 * 2 * 0.05**2  # what a gate at 99 % of chi-square would lose
+    assert lost.mean() > 0.03
+    strangers = match_positions(xy, xy + [0.9, 0.0], error1=sigma, error2=sigma, systematic=0.0)
+    assert not len(strangers.first)
+
+
+def test_two_matches_are_better_than_the_nearest_one():
+    """One-to-one: an object gives its nearest partner up to another that has no other choice."""
+    matches = match_positions(
+        [[0.0, 0.0], [0.3, 0.0]],
+        [[0.12, 0.0], [-0.2, 0.0]],
+        error1=[0.1, 0.1],
+        error2=[0.1, 0.1],
+        area=1000.0,
+    )
+    assert matches.second.tolist() == [1, 0]

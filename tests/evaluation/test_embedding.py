@@ -175,7 +175,7 @@ class TestRightPartner:
         assert (rubin.tile[np.argsort(rubin.source)] == rubin.tile[np.argsort(rubin.source)][partner]).all()
         options = {"offset": 0.15, "systematic": 0.1, "rng": 1}
         nearest = right_partner(rubin, euclid, how="nearest", **options).mean()
-        both = right_partner(rubin, euclid, how="both", similarity_weight=10.0, **options).mean()
+        both = right_partner(rubin, euclid, how="both", similarity=(10.0, 0.5), **options).mean()
         assert nearest < 0.9
         assert both > 0.97
 

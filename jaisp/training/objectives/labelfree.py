@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Mode A: learning from pairs of images alone, without any truth."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaisp.models import band_dropout, network_inputs
 from jaisp.models.detrjepa import flux_units
 from jaisp.simulation import NoiseBank, draw_tile
 from jaisp.surveys import EUCLID, RUBIN
-from jaisp.training.config import check_choices
+from jaisp.training.config import LossConfig
 from jaisp.training.data import TileBatches
 from jaisp.training.folders import FolderConfig, load_tiles, turn_tile
 from jaisp.training.losses import heat_loss
@@ -86,11 +87,9 @@ class LabelFreeLoss:
     band_dropout: float = 0.2
 
     def __post_init__(self):
-        from jaisp.training.config import LossConfig  # which imports the objectives
-
-        check_choices(self)
-        shared = ("positive_snr", "ignore_snr", "survey_dropout", "band_dropout")
-        LossConfig(**{name: getattr(self, name) for name in shared})  # refuses what is not allowed
+        shared = dataclasses.fields(LossConfig)
+        # What both have in common is refused there.
+        LossConfig(**{item.name: getattr(self, item.name) for item in shared if hasattr(self, item.name)})
         if self.added_noise < 1:
             raise ConfigError(f"added_noise {self.added_noise} must be at least 1, which adds none")
         for name in ("overlay", "render_start"):
