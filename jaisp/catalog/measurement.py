@@ -25,7 +25,7 @@ _BULGE_SNR = 25.0
 _BULGE_MEAN = 0.2
 _OFFSET_STEPS = 2  # first steps after which the offset between the surveys is refined
 _CONVERGED = 0.1  # in units of the errors: sources that move less stay where they are
-_FARTHEST = 4.0  # pixels that a fit may move a source from where the network saw it
+_FARTHEST = 3.0  # pixels that a fit may move a source from where the network saw it
 # In log radius: sources that grow by more are fitted to light that is not theirs. On the calibration skies
 # such fits end with 2.5 times the true radius, where the network was right to 10 %; bright ones are exempt.
 _MOST_GROWTH, _EXEMPT_SNR = 0.8, 150.0
