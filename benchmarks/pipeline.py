@@ -4,7 +4,7 @@ What ``jaisp catalog`` costs beside a plain script on the same files: time, peak
 
 All run as commands of their own, in turns, so that what else the machine does hits them alike. Rubin's image
 is larger than Euclid's, to cover it turned. The plain script measures on Euclid's alone, and so does
-``jaisp catalog --region euclid``; by default ``jaisp catalog`` covers both. Also times ``import jaisp``. Linux
+``jaisp catalog --region euclid``; by default it covers both. Also times ``import jaisp``. Linux
 and macOS only. Example::
 
     python benchmarks/pipeline.py --folder skies --output results

@@ -16,6 +16,12 @@ TILE_KEYS = tuple(
 )
 N_CONDITIONS = 3 * (len(RUBIN.bands) + len(EUCLID.bands))
 _SOFTENING = 3.0  # in sigma: linear below, logarithmic above
+# Least and most noise that the network is told (nJy a pixel, at the scale of a source), a little beyond what
+# training shows: noisier images, or ones in wrong units, then look brighter, and not like nothing ever seen.
+_NOISE = {
+    "rubin": ((1.2, 0.4, 0.4, 0.7, 1.6, 3.0), (26.0, 9.6, 9.6, 16.0, 33.0, 66.0)),
+    "euclid": ((1.2, 2.0, 2.0, 2.0), (5.0, 25.0, 25.0, 25.0)),
+}
 
 
 def matched_filter(snr, psf):
@@ -84,7 +90,8 @@ def network_inputs(tiles):
             [torch.asinh(snr / _SOFTENING), torch.asinh(significance / _SOFTENING), valid.float()], dim=1
         )
         size = -0.5 * psf.square().sum((-2, -1)).clamp_min(1e-6).log()  # log of sqrt(effective area / pixel)
-        log_noise = noise.clamp_min(1e-6).log10()
+        least, most = (noise.new_tensor(bound) for bound in _NOISE[survey.name])
+        log_noise = noise.clamp(least, most).log10()
         inputs[f"{survey.name}_condition"] = torch.cat(
             [present.float(), (log_noise - 0.7) * present, (size - 1.0) * present], dim=1
         )

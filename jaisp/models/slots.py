@@ -25,7 +25,8 @@ class Slots:
     x_err, y_err : (B, N)
         1 sigma of the position as the network sees it, pixels.
     flux : (B, N, 10)
-        The network's estimate of the total fluxes, nJy: six of Rubin, four of Euclid.
+        The network's estimate of the total fluxes, nJy: six of Rubin, four of Euclid. Meaningless where an
+        image is far noisier or deeper than the surveys'.
     half_light_radius : (B, N)
         Intrinsic, arcsec.
     e1, e2 : (B, N)

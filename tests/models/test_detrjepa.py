@@ -105,6 +105,19 @@ def test_a_missing_band_is_not_an_empty_one(model):
     assert torch.isfinite(model(dropped)["joint"].flux).all()
 
 
+def test_noise_that_no_training_shows_is_taken_for_the_nearest_that_it_does(model):
+    """Images in wrong units must not look like nothing ever seen: only their signal to noise counts then."""
+    tiles = make_tiles()
+
+    def activity(noise):
+        return model(dict(tiles, euclid_noise=torch.full((2, 4), noise)))["joint"].activity_logit
+
+    assert torch.equal(activity(200.0), activity(5000.0))
+    assert torch.equal(activity(0.1), activity(0.001))
+    assert not torch.equal(activity(3.0), activity(4.0))
+    assert not torch.equal(activity(0.0), activity(0.001))  # no band at all
+
+
 def test_slots_follow_the_image(model):
     """The shortcut of learned queries: slot i would be the same whatever the image shows."""
     slots = model(make_tiles(batch=8, seed=3))["joint"]
