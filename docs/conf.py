@@ -40,6 +40,7 @@ automodsumm_inherited_members = False
 exclude_patterns.extend(["_templates", "gallery/*.txt", "gallery/*.py"])
 html_title = f"jaisp {release}"
 html_show_sourcelink = False
+html_static_path, html_css_files = ["static"], ["pages.css"]
 # Pages stand side by side in the menu of the header: a column of their parts would be empty. Tables need its
 # width.
 html_sidebars = {"**": []}
