@@ -326,7 +326,8 @@ def main(argv=None):
     for seed in args.seeds:
         for variant in VARIANTS:
             wanted = not args.only or any(word in f"{variant.group}: {variant.name}" for word in args.only)
-            if seed < variant.seeds and (wanted or run_place(variant, seed, args.output).exists()):
+            done = (run_place(variant, seed, args.output) / "judged.json").exists()
+            if seed < variant.seeds and (wanted or done):
                 records.append(run(variant, seed, scale, args.output, cache))
                 print(variant.group, variant.name, seed, records[-1]["figures"], flush=True)
     table = table_of(records)
