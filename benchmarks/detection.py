@@ -39,6 +39,7 @@ from jaisp.exceptions import JaispError, MissingDependencyError
 from jaisp.surveys import EUCLID, RUBIN
 
 NAME = "jaisp"
+_TOO_FEW = 0.1  # of a peer's completeness: a ratio to it says nothing
 
 
 def quick(peer):
@@ -118,20 +119,30 @@ def details(result, name):
     return text
 
 
+def calibration_errors(result):
+    """Expected calibration errors of ``activity``, and of ``match_probability`` as a mean over fields."""
+    score, catalogs = result.scores[NAME]["best_f1"], result.catalogs[NAME]
+    match_error = np.nan
+    if all("match_probability" in catalog.colnames for catalog in catalogs):
+        pairs = [
+            (cross_match_calibration(catalog, match.truth).error, len(catalog))
+            for catalog, match in zip(catalogs, score.fields, strict=True)
+        ]
+        pairs = [pair for pair in pairs if np.isfinite(pair[0])]
+        if pairs:
+            errors, counts = zip(*pairs, strict=True)
+            match_error = np.average(errors, weights=counts)
+    return activity_calibration(score).error, match_error
+
+
 def measurements(result):
     """Calibration, position residuals and flux pulls of jaisp, as Markdown."""
     score, catalogs = result.scores[NAME]["best_f1"], result.catalogs[NAME]
-    activity = activity_calibration(score)
-    text = f"\nExpected calibration error of activity: {activity.error:.3f} (Brier {activity.brier:.3f})\n"
-    if all("match_probability" in catalog.colnames for catalog in catalogs):
-        pairs = [
-            (cross_match_calibration(catalog, match.truth), len(catalog))
-            for catalog, match in zip(catalogs, score.fields, strict=True)
-        ]
-        pairs = [(item, count) for item, count in pairs if np.isfinite(item.error)]
-        if pairs:
-            error = np.average([item.error for item, _ in pairs], weights=[count for _, count in pairs])
-            text += f"\nExpected calibration error of match_probability: {error:.3f} (mean over fields)\n"
+    text = "".join(
+        f"\nExpected calibration error of {name}: {error:.3f}\n"
+        for name, error in zip(("activity", "match_probability"), calibration_errors(result), strict=True)
+        if np.isfinite(error)
+    )
     rows = []
     for low, high in ((5, 10), (10, 20), (20, 50), (50, 200), (200, np.inf)):
         ra = [
@@ -210,7 +221,49 @@ def run_one(label, validation, test, args, finders):
     except MissingDependencyError as error:
         print(error)
     table.add_column([label] * len(table), name="sky", index=0)
+    errors = calibration_errors(result) if NAME in result.scores else (np.nan, np.nan)
+    for name, error in zip(("activity_error", "match_error"), errors, strict=True):
+        table[name] = np.where(table["finder"] == NAME, error, np.nan)
     return table, text
+
+
+def write_pages(table, output):
+    """Write the tables of the documentation: ``finders.csv``, and jaisp over its peers, ``ratios.csv``."""
+    shown = {"sky": "sky", "finder": "finder", "best_f1": "best F1", "completeness_90": "at .90",
+             "completeness_95": "at .95", "blends_95": "blends"}  # fmt: skip
+    finders = table[list(shown)]
+    for name, title in shown.items():
+        if name not in ("sky", "finder"):
+            finders[name].info.format = "%.3f"
+        finders.rename_column(name, title)
+    finders.write(output / "finders.csv", overwrite=True)
+    rows = []
+    for sky in dict.fromkeys(table["sky"]):
+        one = table[table["sky"] == sky]
+        own, peers = one[one["finder"] == NAME], one[one["finder"] != NAME]
+        sep = np.array([name.startswith("SEP") for name in peers["finder"]], bool)
+        if not len(own) or not sep.any() or sep.all():
+            continue
+
+        def ratio(column, chosen, own=own, peers=peers):
+            best = peers[column][chosen].max()
+            return f"{own[column][0] / best:.2f}" if best >= _TOO_FEW else "-"
+
+        rows.append(
+            {
+                "sky": sky,
+                "F1 gained": f"{own['best_f1'][0] - peers['best_f1'].max():.3f}",
+                "SEP .90": ratio("completeness_90", sep),
+                "SEP .95": ratio("completeness_95", sep),
+                "filter .90": ratio("completeness_90", ~sep),
+                "filter .95": ratio("completeness_95", ~sep),
+                "blends / SEP": ratio("blends_95", sep),
+                "ECE of activity": f"{own['activity_error'][0]:.3f}",
+                "of match": f"{own['match_error'][0]:.3f}",
+            }
+        )
+    if rows:
+        QTable(rows=rows).write(output / "ratios.csv", overwrite=True)
 
 
 def parse(argv):
@@ -281,6 +334,7 @@ def main(argv=None):
         "bands": " ".join(args.bands) or "all",
     }
     table.write(args.output / "detection.ecsv", overwrite=True)
+    write_pages(table, args.output)
     head = f"# Detection, jaisp {jaisp.__version__}, surveys: {args.surveys}, bands: {table.meta['bands']}\n"
     (args.output / "detection.md").write_text(head + "".join(part[1] for part in parts))
     print(args.output / "detection.md")

@@ -5,7 +5,7 @@ Make the tables and figures of the documentation's pages anew, from seeds.
 ``docs/conf.py`` makes the pages' tables from what is written here. Skies are drawn once, into ``--work``::
 
     python benchmarks/pages.py benchmark --work work           # pages benchmark and approaches
-    python benchmarks/pages.py measurement embedding --work work
+    python benchmarks/pages.py performance measurement embedding --work work
     python benchmarks/pages.py benchmark --quick --work work -o somewhere    # a check that it all runs
 """
 
@@ -67,7 +67,21 @@ def embedding(work, quick):
         yield made / name, name
 
 
-PAGES = {"benchmark": benchmark, "measurement": measurement, "embedding": embedding}
+def performance(work, quick):
+    """``detection.py``; yield the tables of the page on performance."""
+    made = work / f"performance{'_quick' * quick}"
+    small = ["--quick", "--fields", "1", "--size", "0.3"] if quick else []
+    script("detection")(["--folder", str(work / "skies"), "-o", str(made), *small])
+    for name in ("finders.csv", "ratios.csv"):
+        yield made / name, name
+
+
+PAGES = {
+    "performance": performance,
+    "benchmark": benchmark,
+    "measurement": measurement,
+    "embedding": embedding,
+}
 
 
 def parse(argv):

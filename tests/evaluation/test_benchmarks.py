@@ -104,6 +104,11 @@ def test_detection_from_skies_to_tables(skies, tmp_path, with_perfect):
     ):
         assert part in text
     assert (tmp_path / "curves_ten_year_plain.png").exists()
+    shown, ratios = (QTable.read(tmp_path / f"{name}.csv") for name in ("finders", "ratios"))
+    assert list(shown["finder"]) == list(table["finder"])
+    assert shown["best F1"][0] == 1
+    gained = table["best_f1"][0] - table["best_f1"][1:].max()
+    assert ratios["F1 gained"][0] == pytest.approx(gained, abs=1e-3)
 
 
 def test_detection_of_given_fields_and_bands(field, skies, tmp_path, with_perfect):
