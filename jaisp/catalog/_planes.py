@@ -89,7 +89,7 @@ class Plane:
         return y - self.corner[0], x - self.corner[1]
 
     def shows(self, state):
-        """Whether stamps of the sources may hold a pixel that has data."""
+        """Whether stamps of the sources may hold a pixel that has data; farther ones would only be drawn."""
         half = self.largest / 2
         inside = [
             (at > -half) & (at < side - 1 + half)

@@ -8,7 +8,7 @@ import torch
 from astropy import units as u
 
 from jaisp.catalog._drawing import INK, LABEL, PAPER, chosen_rows, covered, shrink_factor, survey_images
-from jaisp.catalog.detection import _parts, _reach
+from jaisp.catalog.detection import decode_tile
 from jaisp.catalog.plots import require_matplotlib, rgb
 from jaisp.exceptions import ConfigError, suggest
 from jaisp.io import align
@@ -18,7 +18,6 @@ from jaisp.surveys import EUCLID
 __all__ = ["SlotAttention", "plot_attention", "slot_attention"]
 
 _VIEWS = ("joint", "rubin", "euclid")
-_TOKEN = 16  # grid pixels of a token's side
 _REACH = 8.0  # grid pixels between an object, as measured, and its slot
 _MAX_PANELS = 6  # objects that are drawn unless they are named
 _COLUMNS = 3
@@ -37,8 +36,10 @@ class SlotAttention:
     x, y : float
         Position of its slot, in pixels of the pair's 0.1 arcsec grid.
     x0, y0 : int
-        Grid pixel of the tile's first corner: token ``[row, column]`` covers the 16 x 16 pixels from
-        ``(x0 + 16 column, y0 + 16 row)`` on.
+        Grid pixel of the tile's first corner.
+    patch_size : int
+        Grid pixels along a token's side: token ``[row, column]`` covers those from ``(x0 + patch_size *
+        column, y0 + patch_size * row)`` on.
     weights : `~numpy.ndarray` (n_layers, rows, columns)
         For each layer of the decoder, first to last, by how much the slot drew on each token: the mean over
         the heads of attention, 1 in sum over a layer.
@@ -49,6 +50,7 @@ class SlotAttention:
     y: float
     x0: int
     y0: int
+    patch_size: int
     weights: np.ndarray
 
 
@@ -94,7 +96,8 @@ def slot_attention(model, table, images, ids=None, *, view="joint", size=384, ha
         mine = [k for k, (x, y) in enumerate(places) if owned(x - tile.x0, y - tile.y0, tile)]
         if mine:
             slots = _tile_slots(model, tile, view)
-            found |= {k: _nearest(int(rows[k]["id"]), places[k], slots, tile, view) for k in mine}
+            patch = model.config.patch_size
+            found |= {k: _nearest(int(rows[k]["id"]), places[k], slots, tile, patch, view) for k in mine}
     missing = [int(row["id"]) for k, row in enumerate(rows) if k not in found]
     if missing:
         raise ConfigError(f"object {missing[0]} is not on these images; give those of the catalogue")
@@ -104,23 +107,20 @@ def slot_attention(model, table, images, ids=None, *, view="joint", size=384, ha
 def _tile_slots(model, tile, view):
     """Positions (n, 2) on the grid and attention (n, layers, rows, columns) of a tile's slots."""
     device = next(model.parameters()).device
-    x0, x1, y0, y1 = tile.own
-    own = (x0 - tile.x0, x1 - tile.x0, y0 - tile.y0, y1 - tile.y0)
     places, weights = [], []
     with torch.inference_mode():
         tensors = {key: torch.from_numpy(value[None]).to(device) for key, value in tile.arrays.items()}
         features = model.encode(model.prepare(tensors), view)
         # As in the catalogue, crowded windows in parts: slots depend on those beside them.
         proposed = model.proposed(features).cpu().numpy()[0]
-        for window, _ in _parts(proposed, own, model.config.n_queries):
-            layers = model.decode(features, torch.tensor([_reach(window)], device=device), attention=True)
+        for layers, _, _ in decode_tile(model, features, proposed, tile, attention=True):
             valid = layers[-1]["valid"][0]
             places.append(layers[-1]["position"][0][valid])
             weights.append(torch.stack([layer["attention"][0][valid] for layer in layers], dim=1))
     return torch.cat(places).cpu().numpy() + [tile.x0, tile.y0], torch.cat(weights).cpu().numpy()
 
 
-def _nearest(number, place, slots, tile, view):
+def _nearest(number, place, slots, tile, patch_size, view):
     positions, weights = slots
     distance = np.hypot(*(positions - place).T)
     if not len(distance) or distance.min() > _REACH:
@@ -128,7 +128,7 @@ def _nearest(number, place, slots, tile, view):
         raise ConfigError(f"the {view} view has no slot within {reach} of object {number}")
     nearest = distance.argmin()
     x, y = (float(value) for value in positions[nearest])
-    return SlotAttention(number, x, y, tile.x0, tile.y0, weights[nearest])
+    return SlotAttention(number, x, y, tile.x0, tile.y0, patch_size, weights[nearest])
 
 
 def plot_attention(model, table, images, ids=None, *, view="joint", layer=None, half_width=6 * u.arcsec):
@@ -148,7 +148,7 @@ def plot_attention(model, table, images, ids=None, *, view="joint", layer=None, 
     -------
     figure : `~matplotlib.figure.Figure`
         One panel for each object: the composite of Euclid (of Rubin in its view, and where Euclid has no
-        pixels), the redder the more attention a token of 1.6 arcsec got, and a cross on the slot. The title
+        pixels), the redder the more attention a token got, and a cross on the slot. The title
         says how much of the attention fell within the panel; the rest went to the rest of the tile.
 
     Raises
@@ -196,7 +196,7 @@ def _draw_look(panel, look, weights, image, picture, half):
         return (value + 0.5) / scale - 0.5
 
     edges = [
-        start - 0.5 + _TOKEN * np.arange(n + 1)
+        start - 0.5 + look.patch_size * np.arange(n + 1)
         for start, n in zip((look.x0, look.y0), weights.shape[::-1], strict=True)
     ]
     overlay = np.empty((*weights.shape, 4), np.float32)
@@ -207,7 +207,7 @@ def _draw_look(panel, look, weights, image, picture, half):
     panel.imshow(overlay, origin="lower", extent=extent, interpolation="nearest")
     panel.plot(drawn(look.x), drawn(look.y), "+", color=LABEL, ms=12, mew=1.5)
     near_x, near_y = (
-        np.abs(axis[:-1] + _TOKEN / 2 - middle) < half
+        np.abs(axis[:-1] + look.patch_size / 2 - middle) < half
         for axis, middle in zip(edges, (look.x, look.y), strict=True)
     )
     inside = weights[np.ix_(near_y, near_x)].sum()

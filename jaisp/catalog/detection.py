@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-__all__ = ["FieldSlots", "detect"]
+from jaisp.io.tiles import subwindows
+
+__all__ = ["FieldSlots", "decode_tile", "detect"]
 
 _MARGIN = 6  # pixels beyond the owned window in which slots are still looked at
 _SEAM = 3.0  # pixels: slots of two tiles nearer than this are one object
@@ -48,13 +50,6 @@ class FieldSlots:
         return FieldSlots(**{item.name: getattr(self, item.name)[index] for item in fields(self)})
 
 
-def _quadrants(window):
-    """Four parts of ``x0, x1, y0, y1``."""
-    x0, x1, y0, y1 = window
-    x, y = (x0 + x1) // 2, (y0 + y1) // 2
-    return [(x0, x, y0, y), (x, x1, y0, y), (x0, x, y, y1), (x, x1, y, y1)]
-
-
 def _reach(window):
     """Window in which proposals are looked for: what is owned and a margin."""
     x0, x1, y0, y1 = window
@@ -72,26 +67,39 @@ def _parts(proposed, window, n_queries):
     x0, x1, y0, y1 = _reach(window)
     too_many = np.count_nonzero(proposed[max(y0, 0) : y1, max(x0, 0) : x1]) > n_queries
     if too_many and min(window[1] - window[0], window[3] - window[2]) > _SMALLEST_WINDOW:
-        return [part for quadrant in _quadrants(window) for part in _parts(proposed, quadrant, n_queries)]
+        return [part for quadrant in subwindows(window) for part in _parts(proposed, quadrant, n_queries)]
     return [(window, too_many)]
 
 
-def _slots_of_tile(model, features, proposed, tile):
-    """Slots of one encoded tile, an entry for each of its windows; ``features`` have a batch axis of one."""
+def decode_tile(model, features, proposed, tile, **options):
+    """
+    Decode a tile, in parts where it is crowded.
+
+    Parameters
+    ----------
+    model : `~jaisp.models.DETRJEPA`
+    features : dict
+        Of ``model.encode``, with a batch axis of one.
+    proposed : ndarray of bool, shape (H, W)
+        Of ``model.proposed``.
+    tile : `~jaisp.io.Tile`
+    **options
+        Of the model's decoder.
+
+    Yields
+    ------
+    layers : list of dict
+        Outputs of the decoder's layers.
+    window : tuple of int
+        ``x0, x1, y0, y1`` in the tile of which they are.
+    saturated : bool
+        Whether there were more proposals than queries all the same.
+    """
     x0, x1, y0, y1 = tile.own
     own = (x0 - tile.x0, x1 - tile.x0, y0 - tile.y0, y1 - tile.y0)
-    device = features["heat"].device
-    return [
-        _collect(
-            model,
-            model.decode(features, torch.tensor([_reach(window)], device=device))[-1],
-            window,
-            saturated,
-            tile,
-            part,
-        )
-        for part, (window, saturated) in enumerate(_parts(proposed, own, model.config.n_queries))
-    ]
+    for window, saturated in _parts(proposed, own, model.config.n_queries):
+        reach = torch.tensor([_reach(window)], device=features["heat"].device)
+        yield model.decode(features, reach, **options), window, saturated
 
 
 def _collect(model, output, window, saturated, tile, part):
@@ -196,14 +204,17 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
                 rows = [k for k, names in enumerate(shown) if view == "joint" or len(names) == 2]
                 if not rows:
                     continue
-                some = (
-                    {key: value[rows] for key, value in inputs.items()} if len(rows) < len(batch) else inputs
-                )
-                features = model.encode(some, view)
+                features = model.encode({key: value[rows] for key, value in inputs.items()}, view)
                 proposed = model.proposed(features).cpu().numpy()
                 for at, row in enumerate(rows):
                     one = {key: value[at : at + 1] for key, value in features.items()}
-                    found = _slots_of_tile(model, one, proposed[at], batch[row])
+                    tile = batch[row]
+                    found = [
+                        _collect(model, layers[-1], window, saturated, tile, part)
+                        for part, (layers, window, saturated) in enumerate(
+                            decode_tile(model, one, proposed[at], tile)
+                        )
+                    ]
                     parts[view] += found
                     if view == "joint" and len(shown[row]) == 1 and len(surveys) == 2:
                         parts[shown[row][0]] += found

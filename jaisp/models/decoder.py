@@ -7,38 +7,46 @@ from torch.nn import functional
 
 from jaisp.models.layers import Attention, FeedForward, LayerNorm, distances, rotary_table
 
-__all__ = ["Decoder", "find_proposals", "local_maxima"]
+__all__ = ["Decoder", "find_proposals", "worth_a_query"]
 
 PIXEL = 0.1  # arcsec: positions of slots are in pixels of the heat map
 MAX_SHIFT = 4.0  # pixels that one decoder layer may move a slot
 _SLOT_WAVELENGTH = 0.5  # arcsec: the finest relative position that slots tell apart by rotation
 
 
-def local_maxima(heat, size):
+def worth_a_query(heat, *, nms_size=3, threshold=0.02):
     """
-    Tell which pixels are the highest of the window of ``size`` pixels around them.
+    Peaks of the heat map: pixels above a threshold that are the highest of the window around them.
 
-    `torch.nn.functional.max_pool2d` takes twenty times as long on a CPU.
+    By maxima of shifted maps, since `torch.nn.functional.max_pool2d` is slow on a CPU.
 
     Parameters
     ----------
     heat : Tensor, shape (B, H, W)
-    size : int
-        Odd.
+        Logits.
+    nms_size : int
+        Side of the window, odd.
+    threshold : float
+        Probability.
 
     Returns
     -------
     Tensor of bool, shape (B, H, W)
     """
+    heat = heat.detach()
     highest = heat
     for axis in (-1, -2):
         length = heat.shape[axis]
-        pad = [size // 2] * 2 if axis == -1 else [0, 0] + [size // 2] * 2
+        pad = [nms_size // 2] * 2 if axis == -1 else [0, 0] + [nms_size // 2] * 2
         padded = functional.pad(highest, pad, value=-torch.inf)
         highest = padded.narrow(axis, 0, length)
-        for step in range(1, size):
+        for step in range(1, nms_size):
             highest = torch.maximum(highest, padded.narrow(axis, step, length))
-    return heat == highest
+    return (heat == highest) & (heat > _logit(threshold))
+
+
+def _logit(probability):
+    return torch.logit(torch.tensor(probability)).item()
 
 
 def find_proposals(heat, n_queries, *, nms_size=3, threshold=0.02, window=None):
@@ -60,23 +68,22 @@ def find_proposals(heat, n_queries, *, nms_size=3, threshold=0.02, window=None):
     """
     heat = heat.detach()
     height, width = heat.shape[-2:]
-    peak = local_maxima(heat, nms_size)
+    peak = worth_a_query(heat, nms_size=nms_size, threshold=threshold)
     if window is not None:
         x = torch.arange(width, device=heat.device)
         y = torch.arange(height, device=heat.device)
         inside_x = (x >= window[:, :1]) & (x < window[:, 1:2])
         inside_y = (y >= window[:, 2:3]) & (y < window[:, 3:4])
         peak = peak & inside_y[:, :, None] & inside_x[:, None, :]
-    floor = torch.logit(torch.tensor(threshold)).item()
-    n_proposals = (peak & (heat > floor)).flatten(1).sum(1)
+    n_proposals = peak.flatten(1).sum(1)
     scores = heat.masked_fill(~peak, -torch.inf).flatten(1)
     if scores.shape[1] < n_queries:
         scores = functional.pad(scores, (0, n_queries - scores.shape[1]), value=-torch.inf)
     score, index = scores.topk(n_queries, dim=1)
-    valid = score > floor
+    valid = score > -torch.inf
     index = index.clamp_max(height * width - 1)
     position = torch.stack([index % width, index // width], dim=-1).float()
-    return score.masked_fill(~valid, floor), position, valid, n_proposals
+    return score.masked_fill(~valid, _logit(threshold)), position, valid, n_proposals
 
 
 class DecoderLayer(nn.Module):
@@ -169,8 +176,8 @@ class Decoder(nn.Module):
         list of dict
             For each layer ``slots`` (B, N, dim), ``position`` (B, N, 2) pixels, ``error`` (B, N, 2)
             pixels, ``activity_logit`` (B, N); common to all ``valid``, ``n_proposals``; and with
-            ``attention=True`` ``attention`` (B, N, rows, columns), by how much a slot drew on each token
-            of 1.6 arcsec, the mean over the heads, 1 in sum.
+            ``attention=True`` ``attention`` (B, N, rows, columns), by how much a slot drew on each token,
+            the mean over the heads, 1 in sum.
         """
         config = self.config
         score, position, valid, n_proposals = find_proposals(

@@ -10,7 +10,7 @@ from torch.nn import functional
 from jaisp.exceptions import ImageError
 from jaisp.models.backbone import Backbone
 from jaisp.models.config import DETRJEPAConfig
-from jaisp.models.decoder import Decoder, local_maxima
+from jaisp.models.decoder import Decoder, worth_a_query
 from jaisp.models.inputs import TILE_KEYS, VIEWS, network_inputs
 from jaisp.models.layers import FeedForward
 from jaisp.models.pretrained import PretrainedMixin
@@ -160,9 +160,8 @@ class SlotModel(PretrainedMixin, nn.Module):
 
     def proposed(self, features):
         """Pixels of the heat map (B, H, W) that are worth a query, bool."""
-        heat = features["heat"].detach()
-        peak = local_maxima(heat, self.config.nms_size)
-        return peak & (torch.sigmoid(heat) > self.config.proposal_threshold)
+        config = self.config
+        return worth_a_query(features["heat"], nms_size=config.nms_size, threshold=config.proposal_threshold)
 
     def to_slots(self, output):
         """Turn the output of the last decoder layer into `~jaisp.models.Slots` in physical units."""

@@ -71,19 +71,6 @@ class DataConfig:
             )
 
 
-def check_choices(loss):
-    """Raise `~jaisp.exceptions.ConfigError` for a regulariser or a matching that does not exist."""
-    for name, allowed in (
-        ("regularizer_kind", tuple(REGULARIZERS)),
-        ("matching", ("both", "position", "similarity")),
-    ):
-        value = getattr(loss, name)
-        if value not in allowed:
-            raise ConfigError(
-                f"unknown {name} {value!r}{suggest(value, allowed)}; allowed: {', '.join(allowed)}"
-            )
-
-
 @dataclass(frozen=True)
 class LossConfig:
     """
@@ -124,7 +111,15 @@ class LossConfig:
     band_dropout: float = 0.2
 
     def __post_init__(self):
-        check_choices(self)
+        for name, allowed in (
+            ("regularizer_kind", tuple(REGULARIZERS)),
+            ("matching", ("both", "position", "similarity")),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(
+                    f"unknown {name} {value!r}{suggest(value, allowed)}; allowed: {', '.join(allowed)}"
+                )
         if self.ignore_snr > self.positive_snr:
             raise ConfigError(f"ignore_snr {self.ignore_snr} is above positive_snr {self.positive_snr}")
         for name in ("survey_dropout", "band_dropout"):

@@ -1,17 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Attention of slots: that of the slots which the catalogue was made from, drawn where it lies on the sky."""
 
+import dataclasses
 from importlib.resources import as_file, files
 
 import astropy.units as u
 import numpy as np
 import pytest
+import torch
 from astropy.table import QTable
 
 from jaisp import DETRJEPA, ObjectJEPA
 from jaisp.catalog import detect, plot_attention, slot_attention
 from jaisp.exceptions import ConfigError
 from jaisp.io import align, read_euclid, read_rubin
+from jaisp.models import DETRJEPAConfig
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +119,13 @@ def test_refusals(model, pair, slots):
     away["sky_centroid"] = pair.wcs.pixel_to_world(np.full(8, x), np.full(8, y))
     with pytest.raises(ConfigError, match=r"no slot within 0\.8 arcsec of object 11"):
         slot_attention(model, away, pair, [11])
+
+
+def test_tokens_are_as_large_as_the_models_patches(pair):
+    config = dataclasses.replace(DETRJEPAConfig.tiny(), patch_size=32)
+    coarse = DETRJEPA(config).eval()
+    torch.nn.init.constant_(coarse.backbone.heat[-1].bias, 1.0)
+    found = detect(coarse, pair)["joint"].select(slice(1))
+    (look,) = slot_attention(coarse, catalogue(pair, found), pair)
+    assert look.patch_size == 32
+    assert look.weights.shape[1:] == (384 // 32, 384 // 32)

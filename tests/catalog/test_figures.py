@@ -79,7 +79,7 @@ def looks(monkeypatch):
         for number, (x, y) in ((1, (40.0, 40.0)), (2, (85.0, 70.0))):
             distance = np.hypot(16 * columns + 7.5 - 132 - x, 16 * rows + 7.5 - 132 - y)
             weights = np.exp(-distance / 20)
-            result.append(SlotAttention(number, x, y, -132, -132, (weights / weights.sum())[None]))
+            result.append(SlotAttention(number, x, y, -132, -132, 16, (weights / weights.sum())[None]))
         return result
 
     monkeypatch.setattr(attention, "slot_attention", told)

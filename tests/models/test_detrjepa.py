@@ -10,7 +10,7 @@ import torch
 
 from jaisp.exceptions import ConfigError, ImageError, WeightsError
 from jaisp.models import DETRJEPA, VIEWS, DETRJEPAConfig, band_dropout, matched_filter
-from jaisp.models.decoder import find_proposals
+from jaisp.models.decoder import find_proposals, worth_a_query
 
 
 def gaussian_psf(size, sigma):
@@ -151,6 +151,15 @@ def test_proposals_are_peaks_inside_the_window():
     _, position, valid, n = find_proposals(heat, 5, window=torch.tensor([[0, 10, 0, 40]]))
     assert position[0, valid[0]].tolist() == [[6, 5], [2, 33]]
     assert n.tolist() == [2]
+
+
+@pytest.mark.parametrize("nms_size", [3, 5])
+def test_peaks_are_those_of_max_pooling(nms_size):
+    heat = torch.randn(2, 50, 70, generator=torch.Generator().manual_seed(2))
+    highest = torch.nn.functional.max_pool2d(heat, nms_size, stride=1, padding=nms_size // 2)
+    peaks = worth_a_query(heat, nms_size=nms_size, threshold=0.6)
+    assert peaks.any()
+    assert torch.equal(peaks, (heat == highest) & (torch.sigmoid(heat) > 0.6))
 
 
 @pytest.mark.parametrize(("patch_size", "n_tokens"), [(8, 256), (32, 16)])
