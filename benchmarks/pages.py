@@ -68,11 +68,13 @@ def embedding(work, quick):
 
 
 def performance(work, quick):
-    """``detection.py``; yield the tables of the page on performance."""
+    """``detection.py`` and ``close_sources.py``; yield the tables of the page on performance."""
     made = work / f"performance{'_quick' * quick}"
-    small = ["--quick", "--fields", "1", "--size", "0.3"] if quick else []
-    script("detection")(["--folder", str(work / "skies"), "-o", str(made), *small])
-    for name in ("finders.csv", "ratios.csv"):
+    places = ["--folder", str(work / "skies"), "-o", str(made)]
+    small = ["--fields", "1", "--size", "0.3"] if quick else []
+    script("detection")([*places, *small, *["--quick"] * quick])
+    script("close_sources")([*places, *small])
+    for name in ("finders.csv", "ratios.csv", "close_sources.csv"):
         yield made / name, name
 
 

@@ -239,3 +239,27 @@ def test_asv_configuration_names_this_folder():
     config = json.loads((FOLDER / "asv.conf.json").read_text())
     assert (FOLDER / config["repo"] / "pyproject.toml").exists()
     assert (FOLDER / config["benchmark_dir"] / "bench_catalog.py").exists()
+
+
+def test_close_sources_are_lost_at_the_first_step_that_leaves_nothing():
+    close = load("close_sources")
+    steps = np.array(
+        [
+            [0, 1, 1, 1, 0],  # peak
+            [0, 1, 0, 1, 1],  # proposal
+            [0, 0, 1, 1, 1],  # slot
+            [0, 0, 1, 1, 1],  # row
+            [0, 0, 0, 1, 1],  # ranked high enough
+        ],
+        bool,
+    )
+    lost = np.where(steps[-1], len(close.STEPS) - 1, close.first_missing(steps))
+    # What a later step has was not lost before, whichever peak it came from.
+    assert lost.tolist() == [0, 2, 4, 5, 5]
+    table = close.tabulate(np.array([0.1, 0.1, 0.7, 5.0, 0.5]), np.array([1, 1, 1, 1, 0], bool), lost)
+    rows = {row["sources"]: row for row in table}
+    assert rows["0 to 0.3"]["n"] == 2
+    assert float(rows["0 to 0.3"]["no peak in the heat map"]) == 0.5
+    assert float(rows["0.6 to 0.8"]["ranked too low"]) == 1
+    assert float(rows["above 1"]["found"]) == 1
+    assert rows["within 1, Rubin alone sees it"]["n"] == 1
