@@ -91,9 +91,10 @@ def slot_attention(model, table, images, ids=None, *, view="joint", size=384, ha
     pair = images if hasattr(images, "rubin") else align(*images)
     rows = chosen_rows(table, ids, _MAX_PANELS)
     places = [[float(value) for value in pair.wcs.world_to_pixel(row["sky_centroid"])] for row in rows]
+    owners = [_inside(place, pair.shape) for place in places]
     found = {}
     for tile in pair.tiles(size=size, halo=halo):
-        mine = [k for k, (x, y) in enumerate(places) if owned(x - tile.x0, y - tile.y0, tile)]
+        mine = [k for k, (x, y) in enumerate(owners) if owned(x - tile.x0, y - tile.y0, tile)]
         if mine:
             slots = _tile_slots(model, tile, view)
             patch = model.config.patch_size
@@ -102,6 +103,12 @@ def slot_attention(model, table, images, ids=None, *, view="joint", size=384, ha
     if missing:
         raise ConfigError(f"object {missing[0]} is not on these images; give those of the catalogue")
     return [found[k] for k in range(len(rows))]
+
+
+def _inside(place, shape):
+    """The place on the field next to an object: slots and fits may end up just outside its edge."""
+    nearest = np.clip(place, -0.5, np.subtract(shape[::-1], 0.51))
+    return nearest if np.hypot(*(nearest - place)) < _REACH else place
 
 
 def _tile_slots(model, tile, view):

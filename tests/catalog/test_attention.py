@@ -122,6 +122,7 @@ def test_refusals(model, pair, slots):
 
 
 def test_tokens_are_as_large_as_the_models_patches(pair):
+    torch.manual_seed(0)
     config = dataclasses.replace(DETRJEPAConfig.tiny(), patch_size=32)
     coarse = DETRJEPA(config).eval()
     torch.nn.init.constant_(coarse.backbone.heat[-1].bias, 1.0)
