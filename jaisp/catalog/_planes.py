@@ -21,7 +21,10 @@ _WIDEST = (192, 256, 384)
 BATCH = 64  # sources drawn at a time
 # Of the radius that holds all but 0.5 % of the light, what suffices for sources up to a joint S/N.
 _SHARE = ((30.0, 0.7), (300.0, 1.0), (np.inf, 2.0))
-_SHALLOWEST, _MOST_BEYOND = 3.5, 0.1  # wings of PSFs beyond their images: power of the radius, share of light
+# Wings of PSFs beyond their images: powers of the radius, and the largest share of the light.
+_SHALLOWEST, _STEEPEST, _MOST_BEYOND = 3.5, 5.0, 0.1
+# The image of VIS ends where only light bent at the edges of the telescope is left, which falls with r**-3.
+_DIFFRACTION = {"VIS": 3.0}
 _BACKGROUND = 0.1  # prior on a local residual background, in units of the pixel noise
 
 
@@ -61,7 +64,11 @@ class Plane:
             self.typical[k] = np.median(weight[good]) if good.any() else 0.0
         widest = max(image.psf[band].shape[0] for band in bands)
         # The images hold a part of the light only, see `light_beyond`.
-        psfs = [resize_psf(image.psf[band], widest) / (1 + light_beyond(image.psf[band])) for band in bands]
+        psfs = [
+            resize_psf(image.psf[band], widest)
+            / (1 + light_beyond(image.psf[band], _DIFFRACTION.get(band)))
+            for band in bands
+        ]
         self.psf = torch.from_numpy(np.stack(psfs).astype(np.float32))
         self.fwhm = max(psf_fwhm(image.psf[band]) for band in bands) * self.scale
         self._transforms = {}
@@ -190,18 +197,20 @@ class Plane:
         return (weighted.reshape(bands, rows, -1) @ window)[..., 0].numpy()
 
 
-def light_beyond(psf):
+def light_beyond(psf, slope=None):
     """
     Light of a PSF beyond the edges of its image, relative to that inside: an aperture correction.
 
-    PSF images are normalised to one, but real wings go on. They are continued as a power law through the mean
-    of the outer two rings, each as wide as half the area left to it; not shallower than r**-3.5, since on
-    simulated Euclid PSFs the slope between two diffraction rings may come out too small.
+    PSF images are normalised to one, but real wings go on. They are continued as a power law of the radius.
 
     Parameters
     ----------
     psf : ndarray, shape (k, k)
         Odd square image.
+    slope : float, optional
+        Power of the radius where theory gives it. It holds for images that do not fall off much more
+        steeply, as tapered ones do. By default that between two rings, each as wide as half the area left
+        to it; not less than 3.5, since between two diffraction rings it may come out too small.
 
     Returns
     -------
@@ -216,10 +225,16 @@ def light_beyond(psf):
     if not inner > outer > 0:
         return 0.0
     at_inner, at_outer = (np.exp(np.log(radius[ring]).mean()) for ring in rings)
-    slope = max(np.log(inner / outer) / np.log(at_outer / at_inner), _SHALLOWEST)
+    own = np.log(inner / outer) / np.log(at_outer / at_inner)
+    if slope is None or own > _STEEPEST:
+        slope = max(own, _SHALLOWEST)
+        light = outer * at_outer**slope
+    else:
+        wings = rings[0] | rings[1]
+        light = float((psf[wings] * radius[wings] ** slope).mean())
     # The image's edge is a square: a circle of the same area is as good for what lies beyond it.
     edge = (2 * half + 1) / np.sqrt(np.pi)
-    beyond = 2 * np.pi * outer * at_outer**slope * edge ** (2 - slope) / (slope - 2)
+    beyond = 2 * np.pi * light * edge ** (2 - slope) / (slope - 2)
     return float(min(beyond / psf.sum(), _MOST_BEYOND))
 
 
