@@ -9,7 +9,17 @@ from jaisp.image import psf_fwhm, resize_psf
 from jaisp.scene import psf_transform, render_derivatives, stamp_size
 from jaisp.surveys import EUCLID, RUBIN
 
-__all__ = ["BATCH", "BULGE_SIZE", "N_SHAPE", "POINT", "Plane", "light_beyond", "make_planes", "overlap"]
+__all__ = [
+    "BATCH",
+    "BULGE_SIZE",
+    "N_SHAPE",
+    "POINT",
+    "Plane",
+    "light_beyond",
+    "light_inside",
+    "make_planes",
+    "overlap",
+]
 
 N_SHAPE = 6  # x, y, log radius, e1, e2, bulge fraction
 # Half-light radius of a bulge in units of its disc's: the median of the simulated galaxies.
@@ -63,12 +73,7 @@ class Plane:
             self.weight[k][inside] = np.where(good, weight, 0)
             self.typical[k] = np.median(weight[good]) if good.any() else 0.0
         widest = max(image.psf[band].shape[0] for band in bands)
-        # The images hold a part of the light only, see `light_beyond`.
-        psfs = [
-            resize_psf(image.psf[band], widest)
-            / (1 + light_beyond(image.psf[band], _DIFFRACTION.get(band)))
-            for band in bands
-        ]
+        psfs = [resize_psf(image.psf[band], widest) * light_inside(image.psf[band], band) for band in bands]
         self.psf = torch.from_numpy(np.stack(psfs).astype(np.float32))
         self.fwhm = max(psf_fwhm(image.psf[band]) for band in bands) * self.scale
         self._transforms = {}
@@ -197,7 +202,12 @@ class Plane:
         return (weighted.reshape(bands, rows, -1) @ window)[..., 0].numpy()
 
 
-def light_beyond(psf, slope=None):
+def light_inside(psf, band):
+    """Share of a band's light that falls on its PSF image, whose sum is 1; see `light_beyond`."""
+    return 1 / (1 + light_beyond(psf, slope=_DIFFRACTION.get(band)))
+
+
+def light_beyond(psf, *, slope=None):
     """
     Light of a PSF beyond the edges of its image, relative to that inside: an aperture correction.
 
