@@ -17,7 +17,7 @@ from astropy.table import QTable, vstack
 from detection import spread
 from matplotlib.figure import Figure
 from measurement_checks import blend_pairs, merged_by_rubin, offset_field_check, wrong_inputs
-from measurement_rows import BANDS, catalogs, source_rows
+from measurement_rows import BANDS, TOLD, catalogs, source_rows, told
 
 import jaisp
 from jaisp.evaluation import (
@@ -116,6 +116,27 @@ def blend_table(rows):
                 row[f"{label}: found"] = np.isfinite(flux).mean() if len(flux) else np.nan
                 row[f"{label}: scatter"] = spread(clean(flux))
                 row[f"{label}: bias"] = np.median(clean(flux)) - 1 if len(clean(flux)) else np.nan
+            table.append(row)
+    return QTable(rows=table)
+
+
+def told_table(rows):
+    """Fluxes of the catalogue, and of the fit that is told the true sources, by signal to noise."""
+    isolated, blended = rows["nearest"] > ISOLATED, rows["nearest"] < BLENDED
+    table = []
+    for band in ("g", "i", "VIS", "J"):
+        k = BANDS.index(band)
+        snr = np.asarray(rows["band_snr"][:, k])
+        kinds = {
+            f"isolated, S/N {low:g} to {high:g}": isolated & (snr > low) & (snr <= high)
+            for low, high in pairwise((LEAST_SNR, 25, 60, np.inf))
+        }
+        kinds[f"neighbour within {BLENDED:g} arcsec, S/N above 30"] = blended & (snr > 30)
+        for kind, chosen in kinds.items():
+            row = {"band": band, "sources": kind.replace("60 to inf", "above 60"), "n": int(chosen.sum())}
+            for label, method in (("catalogue", "jaisp"), ("told", TOLD)):
+                figures = flux_figures(rows[chosen], method, k)
+                row |= {f"{label}: {name}": figures[name] for name in ("scatter / bound", "scatter")}
             table.append(row)
     return QTable(rows=table)
 
@@ -294,7 +315,7 @@ def measure_skies(args, model):
     for depth, kind in product(args.depths, args.kinds):
         for field in Skies(args.folder, args.split, depth, kind, args.fields, args.size):
             found = catalogs(field, model)
-            rows.append(source_rows(field, found))
+            rows.append(source_rows(field, {**found, TOLD: told(field)}))
             rows[-1]["sky"] = f"{depth} {kind}"
             for one, target in zip(blend_pairs(field, found), (pairs, flagged), strict=True):
                 target.append(one)
@@ -323,6 +344,7 @@ def main(argv=None):
         "positions": ("Positions of isolated sources", isolated_tables(rows)[0]),
         "fluxes": ("Fluxes of isolated sources", isolated_tables(rows)[1]),
         "blends": ("Sources with a neighbour within 1 arcsec: measured / true flux", blend_table(rows)),
+        "told": ("Fluxes beside those of a fit that is told the sources", told_table(rows)),
         "unrecognised": ("Pairs that Rubin alone merges", unrecognised),
         "calibration": ("Calibration", QTable(rows=[calibration_row(*item) for item in outcomes.items()])),
         "offsets": ("Offset field", QTable(rows=[offset_figures(offsets)])),
