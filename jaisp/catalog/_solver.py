@@ -11,7 +11,7 @@ from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["Solver"]
 
-_CHUNK = 16e6  # pixels of stamps with derivatives that are held in memory
+_CHUNK = 4e6  # pixels of stamps with derivatives that are held in memory
 _MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
