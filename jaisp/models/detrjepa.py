@@ -253,6 +253,7 @@ class DETRJEPA(SlotModel):
     config_class = DETRJEPAConfig
     bundled_name = "detr_jepa"
     has_attention = True
+    calibrated_parts = ("backbone", "decoder")  # what the calibration of activity is of
 
     def __init__(self, config=None):
         super().__init__()
@@ -261,6 +262,8 @@ class DETRJEPA(SlotModel):
         self.decoder = Decoder(self.config, self.backbone.fine_channels)
         self.heads = SlotHeads(self.config)
         self.predict_euclid, self.predict_rubin = Predictor(self.config), Predictor(self.config)
+        # What training reads off an embedding by a linear map: ten fluxes, the size, whether it is a star.
+        self.readout = nn.Linear(self.config.embedding_dim, _N_BANDS + 2)
 
     def features(self, inputs):
         """Tokens, fine map and heat map; see `~jaisp.models.backbone.Backbone`."""

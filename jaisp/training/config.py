@@ -28,13 +28,19 @@ class ObjectiveConfig:
     weights : str
         Weights to start from: ``"bundled"`` or a folder that ``jaisp train`` wrote; empty to start anew.
         They bring their own model configuration.
+    learns : tuple of str
+        Parts of the model that learn, by the beginnings of their parameters' names, e.g.
+        ``["heads.projector", "predict_"]``; the others stay as they are. Empty for all.
     """
 
     kind: str = "supervised"
     weights: str = ""
+    learns: tuple = ()
 
     def __post_init__(self):
         objective_class(self.kind)
+        if isinstance(self.learns, str):
+            raise ConfigError(f"[objective] learns is {self.learns!r}; give a list: [{self.learns!r}]")
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class LossConfig:
         Detection and property terms.
     jepa : float
         Weight of the predictive loss between matched slots of the two surveys.
+    readout : float
+        Weight of reading fluxes, size and kind off the embeddings; see `jaisp.training.losses.readout_loss`.
     regularizer : float
         Weight of what works against collapse of the embeddings.
     regularizer_kind : {"sigreg", "vicreg", "visreg", "none"}
@@ -102,6 +110,7 @@ class LossConfig:
     shape: float = 0.3
     star: float = 0.2
     jepa: float = 1.0
+    readout: float = 0.0
     regularizer: float = 0.05
     regularizer_kind: str = "sigreg"
     matching: str = "both"

@@ -33,9 +33,23 @@ def _learning_rate(step, config):
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
+def _freeze(model, learns):
+    """Let only the parts of a model learn whose names begin as given."""
+    names = [name for name, _ in model.named_parameters()]
+    for part in learns:
+        if not any(name.startswith(part) for name in names):
+            known = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
+            raise ConfigError(
+                f"[objective] learns names {part!r}, which no parameter begins with; there are {known}"
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not learns or name.startswith(tuple(learns)))
+
+
 def _optimizer(model, config):
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    learning = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in learning if p.ndim > 1]
+    vectors = [p for p in learning if p.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -84,6 +98,7 @@ class _Run:
                 progress=progress if fabric.is_global_zero else None,
             )
         self.model = self.objective.model
+        _freeze(self.model, config.objective.learns)
         self.optimizer = _optimizer(self.model, config.optimizer)
         self.module, self.optimizer = fabric.setup(_Step(self.objective), self.optimizer)
         self.average = copy.deepcopy(self.model).eval()

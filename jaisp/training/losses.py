@@ -4,10 +4,11 @@
 import torch
 from torch.nn import functional
 
+from jaisp.surveys import RUBIN
 from jaisp.training.matching import match_surveys, match_truth
 from jaisp.training.regularizers import sigreg
 
-__all__ = ["heat_loss", "jepa_loss", "set_loss", "view_snr"]
+__all__ = ["heat_loss", "jepa_loss", "readout_loss", "set_loss", "view_snr"]
 
 
 def view_snr(truth, view):
@@ -156,7 +157,7 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
     Returns
     -------
     losses : dict of Tensor
-        ``jepa`` and ``regularizer``.
+        ``jepa``, ``regularizer`` and ``readout``.
     gauges : dict of float
         ``similarity`` of matched slots, ``unmatched_similarity`` of different objects, ``n_matched``.
     """
@@ -166,7 +167,7 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
     z_rubin, z_euclid = rubin["projection"][tile, i], euclid["projection"][tile, j]
     if len(tile) < 8:
         zero = z_rubin.sum() * 0
-        return {"jepa": zero, "regularizer": zero}, {"n_matched": float(len(tile))}
+        return {"jepa": zero, "regularizer": zero, "readout": zero}, {"n_matched": float(len(tile))}
     shift = euclid["position"][tile, j] - rubin["position"][tile, i]
     errors = torch.stack([rubin["error"][tile, i].mean(-1), euclid["error"][tile, j].mean(-1)], dim=-1)
     context = torch.cat([shift, errors.log()], dim=-1).detach()
@@ -196,4 +197,34 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
             "embedding_std": z_rubin.std(0).mean().item(),
         }
     regularizer = 0.5 * (regularize(z_rubin) + regularize(z_euclid))
-    return {"jepa": loss, "regularizer": regularizer}, gauges
+    readout = readout_loss(model, (z_rubin, z_euclid), _said(rubin, euclid, tile, i, j))
+    return {"jepa": loss, "regularizer": regularizer, "readout": readout}, gauges
+
+
+def _said(rubin, euclid, tile, i, j):
+    """What two matched slots say of their object (K, 12): each survey its fluxes, Euclid size and kind."""
+    n = len(RUBIN.bands)
+    rubin = {key: rubin[key][tile, i] for key in ("flux_asinh",)}
+    euclid = {key: euclid[key][tile, j] for key in ("flux_asinh", "log_radius", "star_logit")}
+    shape = torch.stack([euclid["log_radius"], euclid["star_logit"].sigmoid()], dim=-1)
+    return torch.cat([rubin["flux_asinh"][:, :n], euclid["flux_asinh"][:, n:], shape], dim=-1).detach()
+
+
+def readout_loss(model, embeddings, said):
+    """
+    Read off each survey's embedding, by one linear map, what the slots of both say.
+
+    A prediction between the surveys in plain terms: a Rubin embedding is to know Euclid's fluxes, size and
+    kind. No truth enters, and the slots that are read are not changed.
+
+    Parameters
+    ----------
+    model : `~jaisp.models.DETRJEPA`
+    embeddings : tuple of Tensor, shape (K, d) each
+    said : Tensor, shape (K, 12)
+        Standardised here over the batch.
+    """
+    said = functional.batch_norm(said, None, None, training=True)
+    scale = embeddings[0].shape[-1] ** 0.5  # embeddings are compared by their direction
+    read = [model.readout(functional.normalize(one, dim=-1) * scale) for one in embeddings]
+    return sum(functional.smooth_l1_loss(one, said, beta=0.3) for one in read) / len(read)

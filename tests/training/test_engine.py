@@ -85,6 +85,7 @@ def test_batches_depend_on_seed_and_step_alone(config, tmp_path):
         ("[loss]\nmatching = 'places'\n", "unknown matching 'places'; allowed: both, position, similarity"),
         ("[optimizer]\nwarmup = 0\n", "warmup must be at least 1"),
         ("[objective]\nkind = 'supervized'\n", "unknown objective 'supervized' .did you mean 'supervised'"),
+        ("[objective]\nlearns = 'readout'\n", r"learns is 'readout'; give a list: \['readout'\]"),
         ("[objective]\nkind = 'nowhere:Kind'\n", "cannot import objective 'nowhere:Kind': No module"),
         ("[data]\nn_scenes = 0\n", "n_scenes 0 must be at least 1"),
         ("[data.scenes]\nsise = 128\n", "sise"),
@@ -224,6 +225,25 @@ def test_training_goes_on_from_weights(config, tmp_path):
     assert notes["start"]["name"] == "start"
     with pytest.raises(WeightsError, match="does not exist"):
         check(dataclasses.replace(config, objective=ObjectiveConfig(weights=str(tmp_path / "none"))))
+
+
+def test_only_the_named_parts_learn(config, tmp_path):
+    torch.manual_seed(5)
+    model = DETRJEPA(dataclasses.replace(config.model, calibration={"activity": {"intercept": 1.0}}))
+    model.save_pretrained(tmp_path / "start")
+    objective = ObjectiveConfig(weights=str(tmp_path / "start"), learns=("heads.projector", "readout"))
+    optimizer = dataclasses.replace(config.optimizer, steps=2, jepa_start=0.0, ema=0.1)
+    weights = train(dataclasses.replace(config, objective=objective, optimizer=optimizer), tmp_path / "run")
+    new = DETRJEPA.from_pretrained(weights)
+    old = dict(model.named_parameters())
+    changed = {name for name, value in new.named_parameters() if not torch.equal(value, old[name])}
+    assert changed
+    assert {name.split(".")[0] for name in changed} <= {"heads", "readout"}
+    assert not {name for name in changed if "properties" in name}
+    assert new.config.calibration == model.config.calibration  # activity is what it was
+    wrong = dataclasses.replace(config, objective=dataclasses.replace(objective, learns=("projector",)))
+    with pytest.raises(ConfigError, match=r"learns names 'projector'.*there are backbone.rubin_stem, "):
+        check(wrong)
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "docs" / "recipes").glob("*.toml")))

@@ -9,7 +9,7 @@ import torch
 
 from jaisp.exceptions import ConfigError
 from jaisp.training.config import LossConfig
-from jaisp.training.losses import heat_loss, set_loss, view_snr
+from jaisp.training.losses import heat_loss, readout_loss, set_loss, view_snr
 from jaisp.training.matching import assign, match_surveys, match_truth
 from jaisp.training.regularizers import REGULARIZERS, sigreg, vicreg, visreg
 
@@ -160,6 +160,26 @@ def test_regularisers_have_the_values_of_their_formulas():
     # The Wasserstein distance of two points from a normal: 2 (1 - sqrt(2 / pi)).
     assert visreg(values).item() == pytest.approx(2 * (1 - math.sqrt(2 / math.pi)), rel=0.02)
     assert REGULARIZERS["none"](values).item() == 0
+
+
+def test_readout_is_a_linear_map_from_the_direction_of_embeddings_to_what_slots_say():
+    torch.manual_seed(0)
+    model = torch.nn.Module()
+    model.readout = torch.nn.Linear(8, 12)
+    embedding = torch.randn(300, 8)
+    unit = embedding / embedding.norm(dim=1, keepdim=True)
+    said = 3 + 5 * unit @ torch.randn(8, 12)
+    centred = said - said.mean(0)
+    scaled = centred / said.std(0, correction=0)
+    slope = torch.linalg.lstsq(torch.cat([unit * 8**0.5, torch.ones(300, 1)], 1), scaled).solution
+    with torch.no_grad():
+        model.readout.weight.copy_(slope[:-1].T)
+        model.readout.bias.copy_(slope[-1])
+    assert readout_loss(model, (embedding, 7 * embedding), said) < 1e-3  # of any length
+    assert readout_loss(model, (embedding, embedding.flip(0)), said) > 0.2
+    embedding.requires_grad_()
+    readout_loss(model, (embedding, embedding), said.requires_grad_()).backward()
+    assert embedding.grad.abs().sum() > 0
 
 
 def test_similarity_alone_matches_slots_wherever_they_are():

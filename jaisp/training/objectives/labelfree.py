@@ -45,8 +45,9 @@ class LabelFreeLoss:
         sizes and shapes of the joint view.
     dropped_band : float
         The same for fluxes of bands that the student does not see.
-    jepa, regularizer : float
-        Predictive loss between matched slots of the two surveys, and what works against collapse.
+    jepa, readout, regularizer : float
+        Predictive loss between matched slots of the two surveys, plain terms read off their embeddings, and
+        what works against collapse.
     regularizer_kind, matching : str
         As in `~jaisp.training.config.LossConfig`.
     positive_snr, ignore_snr : float
@@ -74,6 +75,7 @@ class LabelFreeLoss:
     shape: float = 0.3
     dropped_band: float = 0.1
     jepa: float = 1.0
+    readout: float = 0.0
     regularizer: float = 0.05
     regularizer_kind: str = "sigreg"
     matching: str = "both"
