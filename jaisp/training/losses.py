@@ -204,10 +204,9 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
 def _said(rubin, euclid, tile, i, j):
     """What two matched slots say of their object (K, 12): each survey its fluxes, Euclid size and kind."""
     n = len(RUBIN.bands)
-    rubin = {key: rubin[key][tile, i] for key in ("flux_asinh",)}
-    euclid = {key: euclid[key][tile, j] for key in ("flux_asinh", "log_radius", "star_logit")}
-    shape = torch.stack([euclid["log_radius"], euclid["star_logit"].sigmoid()], dim=-1)
-    return torch.cat([rubin["flux_asinh"][:, :n], euclid["flux_asinh"][:, n:], shape], dim=-1).detach()
+    fluxes = rubin["flux_asinh"][tile, i, :n], euclid["flux_asinh"][tile, j, n:]
+    size, star = euclid["log_radius"][tile, j], euclid["star_logit"][tile, j].sigmoid()
+    return torch.cat([*fluxes, size[:, None], star[:, None]], dim=-1).detach()
 
 
 def readout_loss(model, embeddings, said):

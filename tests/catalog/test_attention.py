@@ -12,8 +12,10 @@ from astropy.table import QTable
 
 from jaisp import DETRJEPA, ObjectJEPA
 from jaisp.catalog import detect, plot_attention, slot_attention
+from jaisp.catalog.attention import _inside
 from jaisp.exceptions import ConfigError
 from jaisp.io import align, read_euclid, read_rubin
+from jaisp.io.tiles import owned
 from jaisp.models import DETRJEPAConfig
 
 
@@ -119,6 +121,15 @@ def test_refusals(model, pair, slots):
     away["sky_centroid"] = pair.wcs.pixel_to_world(np.full(8, x), np.full(8, y))
     with pytest.raises(ConfigError, match=r"no slot within 0\.8 arcsec of object 11"):
         slot_attention(model, away, pair, [11])
+
+
+def test_an_object_just_outside_the_edge_has_the_tile_next_to_it(pair):
+    """Slots may end up a pixel outside the images, fits a little more."""
+    ny, nx = pair.shape
+    for place in ((-1.4, 100.0), (nx + 2.0, -3.0), (200.0, ny - 0.5)):
+        x, y = _inside(np.array(place), pair.shape)
+        assert sum(bool(owned(x - tile.x0, y - tile.y0, tile)) for tile in pair.tiles()) == 1
+    assert _inside(np.array([-50.0, 100.0]), pair.shape)[0] == -50
 
 
 def test_tokens_are_as_large_as_the_models_patches(pair):
