@@ -17,7 +17,7 @@ from astropy.table import QTable, vstack
 from detection import spread
 from matplotlib.figure import Figure
 from measurement_checks import blend_pairs, merged_by_rubin, offset_field_check, wrong_inputs
-from measurement_rows import BANDS, TOLD, catalogs, source_rows, told
+from measurement_rows import BANDS, SEEDED, catalogs, source_rows, truth_seeded
 
 import jaisp
 from jaisp.evaluation import (
@@ -120,8 +120,8 @@ def blend_table(rows):
     return QTable(rows=table)
 
 
-def told_table(rows):
-    """Fluxes of the catalogue, and of the fit that is told the true sources, by signal to noise."""
+def seeded_table(rows):
+    """Fluxes of the catalogue, and of the fit that starts from the true sources, by signal to noise."""
     isolated, blended = rows["nearest"] > ISOLATED, rows["nearest"] < BLENDED
     table = []
     for band in ("g", "i", "VIS", "J"):
@@ -134,7 +134,7 @@ def told_table(rows):
         kinds[f"neighbour within {BLENDED:g} arcsec, S/N above 30"] = blended & (snr > 30)
         for kind, chosen in kinds.items():
             row = {"band": band, "sources": kind.replace("60 to inf", "above 60"), "n": int(chosen.sum())}
-            for label, method in (("catalogue", "jaisp"), ("told", TOLD)):
+            for label, method in (("catalogue", "jaisp"), ("truth-seeded", SEEDED)):
                 figures = flux_figures(rows[chosen], method, k)
                 row |= {f"{label}: {name}": figures[name] for name in ("scatter / bound", "scatter")}
             table.append(row)
@@ -315,7 +315,7 @@ def measure_skies(args, model):
     for depth, kind in product(args.depths, args.kinds):
         for field in Skies(args.folder, args.split, depth, kind, args.fields, args.size):
             found = catalogs(field, model)
-            rows.append(source_rows(field, {**found, TOLD: told(field)}))
+            rows.append(source_rows(field, {**found, SEEDED: truth_seeded(field)}))
             rows[-1]["sky"] = f"{depth} {kind}"
             for one, target in zip(blend_pairs(field, found), (pairs, flagged), strict=True):
                 target.append(one)
@@ -344,7 +344,7 @@ def main(argv=None):
         "positions": ("Positions of isolated sources", isolated_tables(rows)[0]),
         "fluxes": ("Fluxes of isolated sources", isolated_tables(rows)[1]),
         "blends": ("Sources with a neighbour within 1 arcsec: measured / true flux", blend_table(rows)),
-        "told": ("Fluxes beside those of a fit that is told the sources", told_table(rows)),
+        "seeded": ("Fluxes beside those of a fit that starts from the true sources", seeded_table(rows)),
         "unrecognised": ("Pairs that Rubin alone merges", unrecognised),
         "calibration": ("Calibration", QTable(rows=[calibration_row(*item) for item in outcomes.items()])),
         "offsets": ("Offset field", QTable(rows=[offset_figures(offsets)])),

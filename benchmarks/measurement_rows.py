@@ -15,11 +15,11 @@ from jaisp.surveys import EUCLID, RUBIN, column_prefix
 PREFIXES = [column_prefix(survey, band) for survey in (RUBIN, EUCLID) for band in survey.band_names]
 FRAMES = [survey for survey in (RUBIN, EUCLID) for _ in survey.band_names]
 BANDS = [band for survey in (RUBIN, EUCLID) for band in survey.band_names]
-TOLD = "jaisp, told the sources"
+SEEDED = "jaisp, truth-seeded"
 RUBIN_FRAME = ("jaisp, Rubin alone", "SEP Rubin", "photutils Rubin")
 _EDGE = 3.0  # arcsec
 _RADIUS = 0.3 * u.arcsec
-_TOLD_SNR = 1.0
+_SEED_SNR = 1.0
 _LOBES = {"rubin": 0.08, "euclid": 0.11}  # as jaisp.simulation correlates its noise
 _TRIANGLE = (1 / 9, 2 / 9, 3 / 9, 2 / 9, 1 / 9)  # NISP's resampling
 _GRAIN = {"rubin": 1 / 200, "euclid": 1 / 40}
@@ -102,13 +102,13 @@ def catalogs(field, model):
     return found
 
 
-def told(field):
+def truth_seeded(field):
     """
     Fluxes and positions of the fit alone, which starts from the true sources of joint S/N above 1.
 
     What finding the sources costs is what the catalogue lacks beside it.
     """
-    truth = field.truth[np.asarray(field.truth["snr"]) > _TOLD_SNR]
+    truth = field.truth[np.asarray(field.truth["snr"]) > _SEED_SNR]
     pair = align(field.rubin, field.euclid)
     x, y = pair.wcs.world_to_pixel(truth["sky_centroid"])
     star = np.asarray(truth["is_star"], bool)

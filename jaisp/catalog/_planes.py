@@ -15,8 +15,8 @@ __all__ = [
     "N_SHAPE",
     "POINT",
     "Plane",
+    "encircled_energy",
     "light_beyond",
-    "light_inside",
     "make_planes",
     "overlap",
 ]
@@ -73,7 +73,9 @@ class Plane:
             self.weight[k][inside] = np.where(good, weight, 0)
             self.typical[k] = np.median(weight[good]) if good.any() else 0.0
         widest = max(image.psf[band].shape[0] for band in bands)
-        psfs = [resize_psf(image.psf[band], widest) * light_inside(image.psf[band], band) for band in bands]
+        psfs = [
+            resize_psf(image.psf[band], widest) * encircled_energy(image.psf[band], band) for band in bands
+        ]
         self.psf = torch.from_numpy(np.stack(psfs).astype(np.float32))
         self.fwhm = max(psf_fwhm(image.psf[band]) for band in bands) * self.scale
         self._transforms = {}
@@ -202,7 +204,7 @@ class Plane:
         return (weighted.reshape(bands, rows, -1) @ window)[..., 0].numpy()
 
 
-def light_inside(psf, band):
+def encircled_energy(psf, band):
     """Share of a band's light that falls on its PSF image, whose sum is 1; see `light_beyond`."""
     return 1 / (1 + light_beyond(psf, slope=_DIFFRACTION.get(band)))
 

@@ -133,7 +133,7 @@ def _model(rows, image, band, x, y, side):
     """Image (side, side) of the objects of some rows."""
     import torch
 
-    from jaisp.catalog._planes import BULGE_SIZE, light_inside
+    from jaisp.catalog._planes import BULGE_SIZE, encircled_energy
     from jaisp.scene import half_light_factor, psf_transform, render_image, stamp_size
 
     flux = drawing.values(rows[f"{column_prefix(image.survey, band)}_flux"])
@@ -152,7 +152,7 @@ def _model(rows, image, band, x, y, side):
     )
     psf = image.psf[band].astype(float)
     # The PSF image holds a part of the light only, as for the measurement.
-    psf = torch.from_numpy(psf * light_inside(image.psf[band], band))[None]
+    psf = torch.from_numpy(psf * encircled_energy(image.psf[band], band))[None]
     sizes = stamp_size(
         radius, e1, e2, psf_fwhm=psf_fwhm(image.psf[band]) * image.pixel_scale,
         pixel_scale=image.pixel_scale, sizes=(64, 128, 256),

@@ -28,19 +28,21 @@ class ObjectiveConfig:
     weights : str
         Weights to start from: ``"bundled"`` or a folder that ``jaisp train`` wrote; empty to start anew.
         They bring their own model configuration.
-    learns : tuple of str
+    trainable : tuple of str
         Parts of the model that learn, by the beginnings of their parameters' names, e.g.
         ``["heads.projector", "predict_"]``; the others stay as they are. Empty for all.
     """
 
     kind: str = "supervised"
     weights: str = ""
-    learns: tuple = ()
+    trainable: tuple = ()
 
     def __post_init__(self):
         objective_class(self.kind)
-        if isinstance(self.learns, str):
-            raise ConfigError(f"[objective] learns is {self.learns!r}; give a list: [{self.learns!r}]")
+        if isinstance(self.trainable, str):
+            raise ConfigError(
+                f"[objective] trainable is {self.trainable!r}; give a list: [{self.trainable!r}]"
+            )
 
 
 @dataclass(frozen=True)

@@ -33,17 +33,17 @@ def _learning_rate(step, config):
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
-def _freeze(model, learns):
+def _freeze(model, trainable):
     """Let only the parts of a model learn whose names begin as given."""
     names = [name for name, _ in model.named_parameters()]
-    for part in learns:
+    for part in trainable:
         if not any(name.startswith(part) for name in names):
             known = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
             raise ConfigError(
-                f"[objective] learns names {part!r}, which no parameter begins with; there are {known}"
+                f"[objective] trainable names {part!r}, which no parameter begins with; there are {known}"
             )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not learns or name.startswith(tuple(learns)))
+        parameter.requires_grad_(not trainable or name.startswith(tuple(trainable)))
 
 
 def _optimizer(model, config):
@@ -98,7 +98,7 @@ class _Run:
                 progress=progress if fabric.is_global_zero else None,
             )
         self.model = self.objective.model
-        _freeze(self.model, config.objective.learns)
+        _freeze(self.model, config.objective.trainable)
         self.optimizer = _optimizer(self.model, config.optimizer)
         self.module, self.optimizer = fabric.setup(_Step(self.objective), self.optimizer)
         self.average = copy.deepcopy(self.model).eval()

@@ -197,11 +197,11 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
             "embedding_std": z_rubin.std(0).mean().item(),
         }
     regularizer = 0.5 * (regularize(z_rubin) + regularize(z_euclid))
-    readout = readout_loss(model, (z_rubin, z_euclid), _said(rubin, euclid, tile, i, j))
+    readout = readout_loss(model, (z_rubin, z_euclid), _readout_targets(rubin, euclid, tile, i, j))
     return {"jepa": loss, "regularizer": regularizer, "readout": readout}, gauges
 
 
-def _said(rubin, euclid, tile, i, j):
+def _readout_targets(rubin, euclid, tile, i, j):
     """What two matched slots say of their object (K, 12): each survey its fluxes, Euclid size and kind."""
     n = len(RUBIN.bands)
     fluxes = rubin["flux_asinh"][tile, i, :n], euclid["flux_asinh"][tile, j, n:]
@@ -209,7 +209,7 @@ def _said(rubin, euclid, tile, i, j):
     return torch.cat([*fluxes, size[:, None], star[:, None]], dim=-1).detach()
 
 
-def readout_loss(model, embeddings, said):
+def readout_loss(model, embeddings, targets):
     """
     Read off each survey's embedding, by one linear map, what the slots of both say.
 
@@ -220,10 +220,10 @@ def readout_loss(model, embeddings, said):
     ----------
     model : `~jaisp.models.DETRJEPA`
     embeddings : tuple of Tensor, shape (K, d) each
-    said : Tensor, shape (K, 12)
+    targets : Tensor, shape (K, 12)
         Standardised here over the batch.
     """
-    said = functional.batch_norm(said, None, None, training=True)
+    targets = functional.batch_norm(targets, None, None, training=True)
     scale = embeddings[0].shape[-1] ** 0.5  # embeddings are compared by their direction
     read = [model.readout(functional.normalize(one, dim=-1) * scale) for one in embeddings]
-    return sum(functional.smooth_l1_loss(one, said, beta=0.3) for one in read) / len(read)
+    return sum(functional.smooth_l1_loss(one, targets, beta=0.3) for one in read) / len(read)

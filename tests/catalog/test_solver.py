@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from jaisp.catalog._planes import POINT, light_beyond, light_inside, make_planes, overlap
+from jaisp.catalog._planes import POINT, encircled_energy, light_beyond, make_planes, overlap
 from jaisp.catalog._solver import Solver
 from jaisp.catalog.offsets import OffsetField
 from jaisp.image import moffat_psf
@@ -35,7 +35,7 @@ def test_light_beyond_the_image_of_a_diffraction_pattern(obscuration):
     psf = image[150:171, 150:171]
     expected = 1 / psf.sum() - 1
     assert light_beyond(psf / psf.sum(), slope=3.0) == pytest.approx(expected, rel=0.15)
-    assert light_inside(psf / psf.sum(), "VIS") == pytest.approx(psf.sum(), abs=0.006)
+    assert encircled_energy(psf / psf.sum(), "VIS") == pytest.approx(psf.sum(), abs=0.006)
 
 
 def test_tapered_wings_end_where_the_image_does():

@@ -24,14 +24,14 @@ def script():
 
 def test_gauges_of_scenes(script):
     model = script.with_vector(DETRJEPA.from_pretrained())
-    seen, nulls = script.see_scenes(model, 12, seed=9_300_000)
+    seen, nulls = script.see_scenes(model, 48, seed=9_300_000)
     assert seen["rubin"]["embedding"].shape[1] == 64 + model.config.dim
     assert nulls["active slots on white noise, joint (1/arcmin2)"] < 1
     assert nulls["spread of a slot over images, rubin, least"] > 0.5
     gauges, figure = script.gauges_of(seen, 64)
     assert gauges["similarity, matched on the sky"] > 0.6
-    # The aim is 0.2, of all scenes; of twelve a handful of pairs is left.
-    assert gauges["similarity, matched on the sky, shuffled"] < 0.5 * gauges["similarity, matched on the sky"]
+    # Of shuffled images few pairs are left: twelve scenes have a handful.
+    assert gauges["similarity, matched on the sky, shuffled"] < 0.2
     assert gauges["matched fraction on the sky, shuffled"] < 0.05
     assert gauges["top-1 in the tile, by embedding"] > 5 * gauges["top-1 in the tile, chance"]
     assert gauges["right partner, both, offset removed"] > 0.96

@@ -85,7 +85,7 @@ def test_batches_depend_on_seed_and_step_alone(config, tmp_path):
         ("[loss]\nmatching = 'places'\n", "unknown matching 'places'; allowed: both, position, similarity"),
         ("[optimizer]\nwarmup = 0\n", "warmup must be at least 1"),
         ("[objective]\nkind = 'supervized'\n", "unknown objective 'supervized' .did you mean 'supervised'"),
-        ("[objective]\nlearns = 'readout'\n", r"learns is 'readout'; give a list: \['readout'\]"),
+        ("[objective]\ntrainable = 'readout'\n", r"trainable is 'readout'; give a list: \['readout'\]"),
         ("[objective]\nkind = 'nowhere:Kind'\n", "cannot import objective 'nowhere:Kind': No module"),
         ("[data]\nn_scenes = 0\n", "n_scenes 0 must be at least 1"),
         ("[data.scenes]\nsise = 128\n", "sise"),
@@ -231,7 +231,7 @@ def test_only_the_named_parts_learn(config, tmp_path):
     torch.manual_seed(5)
     model = DETRJEPA(dataclasses.replace(config.model, calibration={"activity": {"intercept": 1.0}}))
     model.save_pretrained(tmp_path / "start")
-    objective = ObjectiveConfig(weights=str(tmp_path / "start"), learns=("heads.projector", "readout"))
+    objective = ObjectiveConfig(weights=str(tmp_path / "start"), trainable=("heads.projector", "readout"))
     optimizer = dataclasses.replace(config.optimizer, steps=2, jepa_start=0.0, ema=0.1)
     weights = train(dataclasses.replace(config, objective=objective, optimizer=optimizer), tmp_path / "run")
     new = DETRJEPA.from_pretrained(weights)
@@ -241,8 +241,8 @@ def test_only_the_named_parts_learn(config, tmp_path):
     assert {name.split(".")[0] for name in changed} <= {"heads", "readout"}
     assert not {name for name in changed if "properties" in name}
     assert new.config.calibration == model.config.calibration  # activity is what it was
-    wrong = dataclasses.replace(config, objective=dataclasses.replace(objective, learns=("projector",)))
-    with pytest.raises(ConfigError, match=r"learns names 'projector'.*there are backbone.rubin_stem, "):
+    wrong = dataclasses.replace(config, objective=dataclasses.replace(objective, trainable=("projector",)))
+    with pytest.raises(ConfigError, match=r"trainable names 'projector'.*there are backbone.rubin_stem, "):
         check(wrong)
 
 

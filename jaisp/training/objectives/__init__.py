@@ -99,8 +99,8 @@ def start_model(config, model_class):
         return model_class(config.model)
     model = model_class.from_pretrained(None if weights == "bundled" else weights)
     # Probabilities that were calibrated for these weights are not those of what they will become.
-    parts, learns = getattr(model, "calibrated_parts", ("",)), config.objective.learns
-    stays = learns and not any(a.startswith(b) or b.startswith(a) for a in learns for b in parts)
+    parts, trainable = getattr(model, "calibrated_parts", ("",)), config.objective.trainable
+    stays = trainable and not any(a.startswith(b) or b.startswith(a) for a in trainable for b in parts)
     if getattr(model.config, "calibration", None) and not stays:
         model.config = type(model.config).from_dict({**model.config.to_dict(), "calibration": {}})
     return model.train()
