@@ -168,18 +168,20 @@ def probe_table(seen, rows, dim):
         table.append(row)
         print(row, flush=True)
     gains = []
-    for name in (
+    names = (
         "Rubin embedding",
         "Rubin embedding + fluxes",
         "Rubin decoder vector",
         "Rubin decoder vector + fluxes",
-    ):
-        row = {"gain over the better probe on Rubin fluxes": name}
+    )
+    rivals = {
+        "the same probe": ["Rubin fluxes"],
+        "the better one": ["Rubin fluxes", "Rubin fluxes, quadratic"],
+    }
+    for name, (rival, allowed) in product(names, rivals.items()):
+        row = {"gain of": name, "over, on Rubin fluxes,": rival}
         for target, (truth, use, quality) in targets.items():
-            flux = max(
-                ("Rubin fluxes", "Rubin fluxes, quadratic"),
-                key=lambda n: quality(truth[use], predictions[n, target]),
-            )
+            flux = max(allowed, key=lambda n: quality(truth[use], predictions[n, target]))
 
             def gain(truth, ours, theirs, quality=quality):
                 return quality(truth, ours) - quality(truth, theirs)

@@ -17,7 +17,7 @@ from astropy.table import QTable, vstack
 from detection import spread
 from matplotlib.figure import Figure
 from measurement_checks import blend_pairs, merged_by_rubin, offset_field_check, wrong_inputs
-from measurement_rows import BANDS, SEEDED, catalogs, source_rows, truth_seeded
+from measurement_rows import BANDS, SEEDED, alone_field, catalogs, source_rows, truth_seeded
 
 import jaisp
 from jaisp.evaluation import (
@@ -36,6 +36,7 @@ from jaisp.exceptions import JaispError
 
 ISOLATED, BLENDED = 1.5, 1.0  # arcsec to the nearest source of S/N above 5
 LEAST_SNR = 10
+ALONE_SEED = 500_000  # beyond the seeds of the split's other skies
 VIS, I = BANDS.index("VIS"), BANDS.index("i")  # noqa: E741
 PEER = {band: "SEP Euclid" if k >= VIS else "SEP Rubin" for k, band in enumerate(BANDS)}
 METHODS = ("jaisp", "jaisp, Rubin alone", "SEP Euclid", "SEP Rubin", "photutils Euclid", "photutils Rubin")
@@ -117,6 +118,21 @@ def blend_table(rows):
                 row[f"{label}: scatter"] = spread(clean(flux))
                 row[f"{label}: bias"] = np.median(clean(flux)) - 1 if len(clean(flux)) else np.nan
             table.append(row)
+    return QTable(rows=table)
+
+
+def resolved_table(rows):
+    """Measured over true flux of sources whose neighbours within 1 arcsec all have rows of their own."""
+    rows = rows[(rows["nearest"] < BLENDED) & rows["jaisp: resolved"]]
+    table = []
+    for k, band in enumerate(BANDS):
+        for least in (LEAST_SNR, 30):
+            chosen = rows[rows["band_snr"][:, k] > least]
+            flux = clean(np.asarray(chosen["jaisp: flux"][:, k] / chosen["true_flux"][:, k]))
+            bias = np.median(flux) - 1 if len(flux) else np.nan
+            table.append(
+                {"band": band, "S/N above": least, "n": len(flux), "scatter": spread(flux), "bias": bias}
+            )
     return QTable(rows=table)
 
 
@@ -329,21 +345,37 @@ def measure_skies(args, model):
     return (*tables, outcomes, wrong)
 
 
+def measure_alone(args, model):
+    """Rows of sources that have nothing near."""
+    seed, rows = SPLITS[args.split] + ALONE_SEED, []
+    for depth, kind, _ in product(args.depths, args.kinds, range(args.fields)):
+        galaxies = KINDS[kind]["galaxies"][0]
+        field = alone_field(seed, depth=depth, size=args.size, number=len(rows), galaxies=galaxies)
+        rows.append(source_rows(field, catalogs(field, model)))
+        print("alone", depth, kind, len(rows[-1]), flush=True)
+    return vstack(rows, metadata_conflicts="silent")
+
+
 def main(argv=None):
     args = parse(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     try:
         model = jaisp.DETRJEPA.from_pretrained(args.weights)
         rows, pairs, flagged, outcomes, wrong = measure_skies(args, model)
+        alone = measure_alone(args, model)
         offsets = offset_field_check(model, SPLITS[args.split], size=1.0 if args.quick else 3.0)
     except JaispError as error:
         raise SystemExit(f"measurement.py: {error}") from None
     rows.write(args.output / "measurement.ecsv", overwrite=True)
+    alone.write(args.output / "alone.ecsv", overwrite=True)
     unrecognised = unrecognised_table(pairs, flagged)
     tables = {
         "positions": ("Positions of isolated sources", isolated_tables(rows)[0]),
         "fluxes": ("Fluxes of isolated sources", isolated_tables(rows)[1]),
+        "alone_positions": ("Positions of sources with nothing near", isolated_tables(alone)[0]),
+        "alone_fluxes": ("Fluxes of sources with nothing near", isolated_tables(alone)[1]),
         "blends": ("Sources with a neighbour within 1 arcsec: measured / true flux", blend_table(rows)),
+        "resolved": ("The same where all neighbours have rows of their own", resolved_table(rows)),
         "seeded": ("Fluxes beside those of a fit that starts from the true sources", seeded_table(rows)),
         "unrecognised": ("Pairs that Rubin alone merges", unrecognised),
         "calibration": ("Calibration", QTable(rows=[calibration_row(*item) for item in outcomes.items()])),

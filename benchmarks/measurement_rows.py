@@ -8,8 +8,9 @@ from measurement_peers import psf_catalog, sep_catalog
 from scipy.spatial import cKDTree
 
 from jaisp.catalog.measurement import Sources, measure
-from jaisp.evaluation import BandModel, cramer_rao, match_one_to_one
+from jaisp.evaluation import BandModel, Field, cramer_rao, match_one_to_one
 from jaisp.io import align
+from jaisp.simulation import draw_sources, simulate_field
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 
 PREFIXES = [column_prefix(survey, band) for survey in (RUBIN, EUCLID) for band in survey.band_names]
@@ -20,6 +21,9 @@ RUBIN_FRAME = ("jaisp, Rubin alone", "SEP Rubin", "photutils Rubin")
 _EDGE = 3.0  # arcsec
 _RADIUS = 0.3 * u.arcsec
 _SEED_SNR = 1.0
+_NEIGHBOUR = 1.0  # arcsec
+_ALONE, _FAINTEST = 4.0, 26.0  # arcsec between sources that stand alone, VIS magnitude
+_PSFS = ("kolmogorov", "airy", "moffat")
 _LOBES = {"rubin": 0.08, "euclid": 0.11}  # as jaisp.simulation correlates its noise
 _TRIANGLE = (1 / 9, 2 / 9, 3 / 9, 2 / 9, 1 / 9)  # NISP's resampling
 _GRAIN = {"rubin": 1 / 200, "euclid": 1 / 40}
@@ -88,6 +92,29 @@ def whole(field, truth):
     return keep
 
 
+def alone_field(seed, *, depth, size, number, **options):
+    """
+    Draw a field whose sources have nothing near, not even what is too faint to be found.
+
+    The population is the usual one without companions, large galaxies and sources fainter than VIS 26,
+    thinned out to a least separation of 4 arcsec.
+    """
+    rng = np.random.default_rng([seed, number])
+    margin = 0.3 * size  # arcmin: Rubin's image is turned and larger
+    sources = draw_sources(rng, (size + 2 * margin) ** 2, companions=0.0, large=0.0)
+    magnitude = 31.4 - 2.5 * np.log10(sources.flux[:, BANDS.index("VIS")])
+    sources = sources.select((magnitude < _FAINTEST) & ~(sources.is_star & (magnitude < 18.5)))
+    tree, gone = cKDTree(np.stack([sources.x, sources.y], axis=-1)), np.zeros(len(sources), bool)
+    for k in range(len(sources)):
+        if not gone[k]:
+            gone[tree.query_ball_point(tree.data[k], _ALONE)] = True
+            gone[k] = False
+    sources = sources.select(~gone)
+    sources.x, sources.y = sources.x - 60 * margin, sources.y - 60 * margin
+    options |= {"psf": _PSFS[number % 3], "rotation": 25.0 * number, "bright_stars": False}
+    return Field(*simulate_field(rng, size_arcmin=size, depth=depth, sources=sources, **options))
+
+
 def catalogs(field, model):
     """Every method's catalogue of one field."""
     found = {
@@ -145,7 +172,8 @@ def source_rows(field, found):
     -------
     `~astropy.table.QTable`
         ``true_flux`` (10 bands), ``bound_*``, and for each method ``<method>: ra``, ``dec`` (mas, measured
-        minus true), ``ra_err``, ``dec_err``, ``flux``, ``flux_err``; NaN where it found nothing.
+        minus true), ``ra_err``, ``dec_err``, ``flux``, ``flux_err``; NaN where it found nothing; and
+        ``resolved``: whether it found all sources within 1 arcsec.
     """
     truth = field.truth[np.asarray(field.truth["snr"]) > 5]
     truth = truth[whole(field, truth)]
@@ -162,6 +190,11 @@ def source_rows(field, found):
             catalog = catalog[catalog["activity"] > 0.5]
         index, _ = match_one_to_one(everything, catalog["sky_centroid"], radius=_RADIUS)
         place, _, _ = truth["sky_centroid"].match_to_catalog_sky(everything)
+        missed = everything[index < 0]
+        rows[f"{method}: resolved"] = index[place] >= 0
+        if len(missed):
+            near, _, _, _ = missed.search_around_sky(truth["sky_centroid"], _NEIGHBOUR * u.arcsec)
+            rows[f"{method}: resolved"][near] = False
         _fill(rows, method, catalog, index[place], shift if method in RUBIN_FRAME else (0.0, 0.0))
     return rows
 

@@ -20,6 +20,7 @@ from jaisp.surveys import EUCLID, RUBIN
 __all__ = ["DETRJEPA", "SlotHeads", "SlotModel", "flux_units"]
 
 _N_BANDS = len(RUBIN.bands) + len(EUCLID.bands)
+_FLUX_RANGE = -4.0, 14.0  # of a flux's arsinh in its unit: beyond, the network makes things up
 
 
 def flux_units():
@@ -41,16 +42,26 @@ class SlotHeads(nn.Module):
             nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, config.embedding_dim)
         )
         self.projector_norm = nn.BatchNorm1d(config.embedding_dim, affine=False)
+        # The embedding also hears what the heads say: of the slot's vector colours are but a small part.
+        self.said = FeedForward(_N_BANDS + 2, config.embedding_dim, config.embedding_dim)
+        nn.init.zeros_(self.said[-1].weight)
+        nn.init.zeros_(self.said[-1].bias)
 
     def forward(self, slots):
         """Read the slots (B, N, dim) out."""
         properties = self.properties(slots).float()
+        flux_asinh, star_logit = properties[..., :_N_BANDS], properties[..., _N_BANDS + 3]
+        log_radius = properties[..., _N_BANDS].clamp(-4, 3)
+        said = torch.cat(
+            [flux_asinh.clamp(*_FLUX_RANGE) / 3, log_radius[..., None], star_logit[..., None] / 4], dim=-1
+        )
         return {
-            "flux_asinh": properties[..., :_N_BANDS],
-            "log_radius": properties[..., _N_BANDS].clamp(-4, 3),
+            "flux_asinh": flux_asinh,
+            "log_radius": log_radius,
             "ellipticity": torch.tanh(properties[..., _N_BANDS + 1 : _N_BANDS + 3]),
-            "star_logit": properties[..., _N_BANDS + 3],
-            "projection": self.projector(slots).float(),
+            "star_logit": star_logit,
+            # Detached: embeddings are made of what the heads say, and do not change it.
+            "projection": self.projector(slots).float() + self.said(said.detach()).float(),
         }
 
     def normalize(self, outputs):
@@ -172,7 +183,7 @@ class SlotModel(PretrainedMixin, nn.Module):
             y=position[..., 1],
             x_err=error[..., 0],
             y_err=error[..., 1],
-            flux=torch.sinh(output["flux_asinh"].clamp(-4, 14)) * self.flux_units,
+            flux=torch.sinh(output["flux_asinh"].clamp(*_FLUX_RANGE)) * self.flux_units,
             half_light_radius=output["log_radius"].exp(),
             e1=shape[..., 0],
             e2=shape[..., 1],
@@ -262,7 +273,7 @@ class DETRJEPA(SlotModel):
         self.decoder = Decoder(self.config, self.backbone.fine_channels)
         self.heads = SlotHeads(self.config)
         self.predict_euclid, self.predict_rubin = Predictor(self.config), Predictor(self.config)
-        # What training reads off an embedding by a linear map: ten fluxes, the size, whether it is a star.
+        # What training reads off an embedding by a linear map: brightness, colours, size, kind.
         self.readout = nn.Linear(self.config.embedding_dim, _N_BANDS + 2)
 
     def features(self, inputs):

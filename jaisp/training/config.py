@@ -91,7 +91,8 @@ class LossConfig:
     jepa : float
         Weight of the predictive loss between matched slots of the two surveys.
     readout : float
-        Weight of reading fluxes, size and kind off the embeddings; see `jaisp.training.losses.readout_loss`.
+        Weight of reading brightness, colours, size and kind off the embeddings; see
+        `jaisp.training.losses.readout_loss`.
     regularizer : float
         Weight of what works against collapse of the embeddings.
     regularizer_kind : {"sigreg", "vicreg", "visreg", "none"}

@@ -202,18 +202,24 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
 
 
 def _readout_targets(rubin, euclid, tile, i, j):
-    """What two matched slots say of their object (K, 12): each survey its fluxes, Euclid size and kind."""
+    """
+    What two matched slots say of their object (K, 12): brightness, nine colours, size and kind.
+
+    Each survey says its own fluxes, Euclid size and kind. Of ten fluxes one by one, the brightness that they
+    share would be nearly all.
+    """
     n = len(RUBIN.bands)
-    fluxes = rubin["flux_asinh"][tile, i, :n], euclid["flux_asinh"][tile, j, n:]
+    fluxes = torch.cat([rubin["flux_asinh"][tile, i, :n], euclid["flux_asinh"][tile, j, n:]], dim=-1)
     size, star = euclid["log_radius"][tile, j], euclid["star_logit"][tile, j].sigmoid()
-    return torch.cat([*fluxes, size[:, None], star[:, None]], dim=-1).detach()
+    brightness = fluxes.mean(dim=-1, keepdim=True)
+    return torch.cat([brightness, fluxes.diff(dim=-1), size[:, None], star[:, None]], dim=-1).detach()
 
 
 def readout_loss(model, embeddings, targets):
     """
     Read off each survey's embedding, by one linear map, what the slots of both say.
 
-    A prediction between the surveys in plain terms: a Rubin embedding is to know Euclid's fluxes, size and
+    A prediction between the surveys in plain terms: a Rubin embedding is to know Euclid's colours, size and
     kind. No truth enters, and the slots that are read are not changed.
 
     Parameters

@@ -11,6 +11,7 @@ import torch
 from jaisp.exceptions import ConfigError, ImageError, WeightsError
 from jaisp.models import DETRJEPA, VIEWS, DETRJEPAConfig, band_dropout, matched_filter
 from jaisp.models.decoder import find_proposals, worth_a_query
+from jaisp.models.detrjepa import SlotHeads
 
 
 def gaussian_psf(size, sigma):
@@ -39,7 +40,9 @@ def model():
     torch.manual_seed(1)
     config = DETRJEPAConfig.tiny()
     model = DETRJEPA(config).eval()
-    # A fresh heat map is silent; give it peaks, so that there are slots to look at.
+    # A fresh heat map is silent; give it peaks, so that there are slots to look at. They are drawn from a
+    # seed of their own: how many weights the model has must not decide where they lie.
+    torch.manual_seed(1)
     torch.nn.init.constant_(model.backbone.heat[-1].bias, -1.0)
     torch.nn.init.normal_(model.backbone.heat[-1].weight, std=1.0)
     return model
@@ -277,6 +280,21 @@ def test_bad_config(values, text):
 def test_config_round_trips_through_json():
     config = DETRJEPAConfig(channels=(16, 32, 48), dim=64)
     assert DETRJEPAConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_embeddings_hear_what_the_heads_say_without_changing_it():
+    torch.manual_seed(0)
+    heads = SlotHeads(DETRJEPAConfig.tiny())
+    slots = torch.randn(1, 5, DETRJEPAConfig.tiny().dim)
+    for parameter in heads.projector.parameters():
+        parameter.detach().zero_()  # what is left comes from the properties
+    assert not heads(slots)["projection"].any()  # at first they are not heard
+    torch.nn.init.normal_(heads.said[-1].weight)
+    out = heads(slots)
+    assert out["projection"].std(dim=1).min() > 0
+    out["projection"].sum().backward()
+    assert all(parameter.grad is None for parameter in heads.properties.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in heads.said[-1].parameters())
 
 
 def test_gathered_statistics_are_those_of_the_slots_they_were_gathered_from():

@@ -9,7 +9,7 @@ import torch
 
 from jaisp.exceptions import ConfigError
 from jaisp.training.config import LossConfig
-from jaisp.training.losses import heat_loss, readout_loss, set_loss, view_snr
+from jaisp.training.losses import _readout_targets, heat_loss, readout_loss, set_loss, view_snr
 from jaisp.training.matching import assign, match_surveys, match_truth
 from jaisp.training.regularizers import REGULARIZERS, sigreg, vicreg, visreg
 
@@ -180,6 +180,20 @@ def test_readout_is_a_linear_map_from_the_direction_of_embeddings_to_what_slots_
     embedding.requires_grad_()
     readout_loss(model, (embedding, embedding), said.requires_grad_()).backward()
     assert embedding.grad.abs().sum() > 0
+
+
+def test_readout_is_of_brightness_and_colours():
+    """Each survey says its own fluxes: what Rubin says of Euclid's bands does not count, nor vice versa."""
+    rubin, euclid = (make_output([[10, 10]], [1.0]) for _ in range(2))
+    flux = torch.arange(10.0).square()
+    rubin["flux_asinh"] = torch.cat([flux[:6], torch.full((4,), 99.0)])[None, None]
+    euclid["flux_asinh"] = torch.cat([torch.full((6,), 99.0), flux[6:]])[None, None]
+    for output, radius in ((rubin, 9.0), (euclid, 0.5)):
+        output["log_radius"], output["star_logit"] = torch.tensor([[radius]]), torch.tensor([[0.0]])
+    zero = torch.tensor([0])
+    said = _readout_targets(rubin, euclid, zero, zero, zero)
+    expected = torch.cat([torch.tensor([28.5]), 2 * torch.arange(9.0) + 1, torch.tensor([0.5, 0.5])])
+    torch.testing.assert_close(said, expected[None])
 
 
 def test_similarity_alone_matches_slots_wherever_they_are():
