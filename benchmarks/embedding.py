@@ -122,64 +122,76 @@ def gauges_of(seen, dim):
 # --- probes
 
 
+def rubin_features(rows, dim):
+    """What a catalogue of Rubin alone says of its objects, as features of probes."""
+    fluxes = flux_features(rows["flux"], rows["flux_err"])
+    embedding, vector = rows["embedding"][:, :dim], rows["embedding"][:, dim:]
+    return {
+        "Rubin fluxes": fluxes,
+        "Rubin fluxes, quadratic": quadratic_features(fluxes),
+        "Rubin embedding": embedding,
+        "Rubin embedding + fluxes": np.concatenate([embedding, fluxes], axis=1),
+        "Rubin decoder vector": vector,
+        "Rubin decoder vector + fluxes": np.concatenate([vector, fluxes], axis=1),
+    }
+
+
+def targets_of(rows):
+    """True values, which objects have them, and the measure of a prediction's quality, by target."""
+    galaxy, every = ~rows["is_star"], np.ones(len(rows["is_star"]), bool)
+    return {
+        "radius": (rows["log_radius"], galaxy, explained_variance),
+        "VIS - H": (rows["colour"], every, explained_variance),
+        "star": (rows["is_star"], every, ranking_quality),
+        "redshift": (rows["log_redshift"], galaxy, explained_variance),
+    }
+
+
+def predict_all(features, targets, sky):
+    """Predictions by features and target."""
+    return {
+        (name, target): probe(values[use], truth[use], sky[use])
+        for name, values in features.items()
+        for target, (truth, use, _) in targets.items()
+    }
+
+
 def probe_table(seen, rows, dim):
     """Linear probes on fluxes, embeddings and decoder vectors, for objects that all views found."""
     place = {
         view: dict(zip(seen[view]["source"], range(len(seen[view]["source"])), strict=True)) for view in VIEWS
     }
-    chosen = (rows["snr"] > 10) & np.array(
-        [all(source in place[view] for view in VIEWS) for source in rows["source"]]
-    )
+    chosen = np.array([all(source in place[view] for view in VIEWS) for source in rows["source"]])
     rows = {name: values[chosen] for name, values in rows.items()}
-    vectors = {"rubin": rows["embedding"]}
-    for view in ("euclid", "joint"):
-        vectors[view] = seen[view]["embedding"][[place[view][source] for source in rows["source"]]]
-    fluxes = flux_features(rows["flux"], rows["flux_err"])
     ideal = flux_features(rows["ideal_flux"], rows["ideal_flux_err"])
-    features = {
-        "Rubin fluxes": fluxes,
-        "Rubin fluxes, quadratic": quadratic_features(fluxes),
-        "Rubin fluxes of perfect photometry, quadratic": quadratic_features(ideal),
-        "Rubin embedding": vectors["rubin"][:, :dim],
-        "Rubin embedding + fluxes": np.concatenate([vectors["rubin"][:, :dim], fluxes], axis=1),
-        "Rubin decoder vector": vectors["rubin"][:, dim:],
-        "Rubin decoder vector + fluxes": np.concatenate([vectors["rubin"][:, dim:], fluxes], axis=1),
-        "Euclid embedding": vectors["euclid"][:, :dim],
-        "Euclid decoder vector": vectors["euclid"][:, dim:],
-        "joint embedding": vectors["joint"][:, :dim],
-        "joint decoder vector": vectors["joint"][:, dim:],
-    }
-    galaxy = ~rows["is_star"]
-    targets = {
-        "radius": (rows["log_radius"], galaxy, explained_variance),
-        "VIS - H": (rows["colour"], np.ones(len(galaxy), bool), explained_variance),
-        "star": (rows["is_star"], np.ones(len(galaxy), bool), ranking_quality),
-        "redshift": (rows["log_redshift"], galaxy, explained_variance),
-    }
-    table = []
-    predictions = {}
-    for name, values in features.items():
+    features = rubin_features(rows, dim)
+    features["Rubin fluxes of perfect photometry, quadratic"] = quadratic_features(ideal)
+    for view in ("euclid", "joint"):
+        vectors = seen[view]["embedding"][[place[view][source] for source in rows["source"]]]
+        label = view.replace("euclid", "Euclid")
+        features |= {f"{label} embedding": vectors[:, :dim], f"{label} decoder vector": vectors[:, dim:]}
+    targets, table = targets_of(rows), []
+    predictions = predict_all(features, targets, rows["sky"])
+    for name in features:
         row = {"features": name}
         for target, (truth, use, quality) in targets.items():
-            prediction = probe(values[use], truth[use], rows["sky"][use])
-            predictions[name, target] = prediction
+            prediction = predictions[name, target]
             row[target] = quality(truth[use], prediction)
             row[f"{target} err"] = bootstrap_groups(quality, rows["sky"][use], truth[use], prediction)
         table.append(row)
         print(row, flush=True)
-    gains = []
-    names = (
-        "Rubin embedding",
-        "Rubin embedding + fluxes",
-        "Rubin decoder vector",
-        "Rubin decoder vector + fluxes",
-    )
-    rivals = {
-        "the same probe": ["Rubin fluxes"],
-        "the better one": ["Rubin fluxes", "Rubin fluxes, quadratic"],
-    }
-    for name, (rival, allowed) in product(names, rivals.items()):
-        row = {"gain of": name, "over, on Rubin fluxes,": rival}
+    return QTable(rows=table), {"objects": len(rows["sky"]), "stars": int(rows["is_star"].sum())}
+
+
+def gain_table(rows, dim):
+    """What probes on Rubin's embeddings gain over those on its fluxes, for all objects of Rubin alone."""
+    features, targets, table = rubin_features(rows, dim), targets_of(rows), []
+    predictions = predict_all(features, targets, rows["sky"])
+    rivals = {"the same": ["Rubin fluxes"], "the better": ["Rubin fluxes", "Rubin fluxes, quadratic"]}
+    for name, (rival, allowed) in product(
+        [n for n in features if n not in rivals["the better"]], rivals.items()
+    ):
+        row = {"gain of": name, "over which probe on Rubin fluxes": rival}
         for target, (truth, use, quality) in targets.items():
             flux = max(allowed, key=lambda n: quality(truth[use], predictions[n, target]))
 
@@ -189,8 +201,8 @@ def probe_table(seen, rows, dim):
             arrays = (truth[use], predictions[name, target], predictions[flux, target])
             row[target] = gain(*arrays)
             row[f"{target} err"] = bootstrap_groups(gain, rows["sky"][use], *arrays)
-        gains.append(row)
-    return QTable(rows=table), QTable(rows=gains), {"objects": len(galaxy), "stars": int((~galaxy).sum())}
+        table.append(row)
+    return QTable(rows=table)
 
 
 # --- tables and figures
@@ -372,7 +384,9 @@ def main(argv=None):
         scenes, figure_scenes = gauges_of(seen, dim)
         seen, rows = see_fields(model, skies)
         fields, figure_fields = gauges_of(seen, dim)
-        probes, gains, counts = probe_table(seen, rows, dim)
+        rows = {name: values[rows["snr"] > 10] for name, values in rows.items()}
+        probes, counts = probe_table(seen, rows, dim)
+        gains, counts["objects of Rubin alone"] = gain_table(rows, dim), len(rows["sky"])
         plain = [sky for sky in skies if sky.kind == "plain"]
         nulls |= black_box(plain, args.output / "black_box", args.weights)
     except JaispError as error:
