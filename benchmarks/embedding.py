@@ -363,7 +363,10 @@ def parse(argv):
     parser.add_argument("--folder", type=Path, help="where the fields are kept between runs (OUTPUT/skies)")
     parser.add_argument("--scenes", type=int, default=192, help="number of scenes (%(default)s)")
     parser.add_argument(
-        "--fields", type=int, default=3, help="GalSim fields of each depth and kind (%(default)s)"
+        "--fields",
+        type=int,
+        default=3,
+        help="GalSim fields of each depth and kind (%(default)s); 0 for the gauges on scenes alone",
     )
     parser.add_argument("--size", type=float, default=1.28, help="side of a field in arcmin (%(default)s)")
     return parser.parse_args(argv)
@@ -373,15 +376,27 @@ def main(argv=None):
     args = parse(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     folder = args.folder or args.output / "skies"
-    skies = [
-        Skies(folder, "embedding", depth, kind, args.fields, args.size)
-        for depth, kind in product(DEPTHS, KINDS)
-    ]
     try:
+        skies = [
+            Skies(folder, "embedding", depth, kind, args.fields, args.size)
+            for depth, kind in product(DEPTHS, KINDS)
+            if args.fields
+        ]
         model = with_vector(jaisp.DETRJEPA.from_pretrained(args.weights))
         dim = model.config.embedding_dim
         seen, nulls = see_scenes(model, args.scenes, SCENE_SEED)
         scenes, figure_scenes = gauges_of(seen, dim)
+        if not args.fields:
+            record = {
+                "jaisp": jaisp.__version__,
+                "weights": model.weights_info,
+                "scenes": scenes,
+                "nulls": nulls,
+            }
+            text = json.dumps(record, indent=1, default=float)
+            (args.output / "embedding.json").write_text(text + "\n")
+            print(text)
+            return
         seen, rows = see_fields(model, skies)
         fields, figure_fields = gauges_of(seen, dim)
         rows = {name: values[rows["snr"] > 10] for name, values in rows.items()}

@@ -70,3 +70,28 @@ def test_the_offset_of_each_tile_is_removed(script):
     euclid = script.Objects(unit, xy, np.ones(40), tile, np.arange(40))
     rubin = script.Objects(unit, xy + offset, np.ones(40), tile, np.arange(40))
     np.testing.assert_allclose(script.without_offset(rubin, euclid).xy, xy, atol=1e-12)
+
+
+def test_gains_are_over_the_same_probe_and_over_the_better_one(script):
+    """An embedding that says what the fluxes say only in their square."""
+    rng = np.random.default_rng(3)
+    n = 1500
+    snr = rng.uniform(2, 40, (n, 6))
+    value = np.arcsinh(snr[:, 0] / 2) - 2
+    truth = value**2 + 0.02 * rng.normal(size=n)
+    rows = {
+        "flux": snr,
+        "flux_err": np.exp(rng.normal(0, 0.1, (n, 6))) * np.ones((n, 6)),
+        "embedding": np.stack([truth, rng.normal(size=n), rng.normal(size=n)], axis=-1),
+        "sky": np.arange(n) % 6,
+        "is_star": rng.random(n) < 0.3,
+    }
+    rows["flux"] = rows["flux"] * rows["flux_err"]
+    rows |= dict.fromkeys(("log_radius", "colour", "log_redshift"), truth)
+    table = script.gain_table(rows, 1)
+    assert list(table["gain of"][:2]) == ["Rubin embedding"] * 2
+    same, better = table[0], table[1]
+    assert same["over which probe on Rubin fluxes"] == "the same"
+    assert same["redshift"] > 0.2
+    assert abs(better["redshift"]) < 0.05  # squares know it too
+    assert same["redshift err"] < 0.1

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from astropy.utils.masked import Masked
+
+from jaisp.evaluation import Field
 
 from .helpers import sky
 
@@ -80,6 +83,12 @@ def test_figures_of_rows_of_known_errors(script):
     rows["nearest"] = 0.5
     blends = script.blend_table(rows)
     assert blends["jaisp: scatter"][0] == pytest.approx(0.03, rel=0.06)
+    rows["jaisp: resolved"] = np.arange(n) >= 1000
+    rows["jaisp: flux"][:1000] = 300.0  # they hold the light of a neighbour that has no row
+    resolved = script.resolved_table(rows)
+    assert resolved["n"][0] == n - 1000
+    assert resolved["scatter"][0] == pytest.approx(0.03, rel=0.06)
+    assert resolved["bias"][0] == pytest.approx(0.01, abs=0.002)
 
 
 def test_what_becomes_of_merged_pairs(script):
@@ -117,7 +126,6 @@ def test_a_rubin_slot_between_two_sources_is_merged_not_wrong(checks):
 
 def test_bounds_know_the_noise_that_the_simulation_drew(script):
     """A star's S/N in the truth (sky noise only) over its flux is what the band's model says of a point."""
-    from jaisp.evaluation import Field
     from jaisp.simulation import simulate_field
 
     rows = importlib.import_module("measurement_rows")
@@ -129,3 +137,28 @@ def test_bounds_know_the_noise_that_the_simulation_drew(script):
         noise = model.noise / np.sqrt((model.psf.astype(float) ** 2).sum())
         found = stars[f"{prefix}_flux"].value / stars[f"{prefix}_snr"]
         assert np.median(found) == pytest.approx(noise, rel=0.1)
+
+
+def test_nothing_is_near_sources_that_stand_alone(script):
+    rows = importlib.import_module("measurement_rows")
+    field = rows.alone_field(5, depth="deep", size=0.5, number=1, galaxies="sersic")
+    assert len(field.truth) > 8
+    _, apart, _ = field.truth["sky_centroid"].match_to_catalog_sky(field.truth["sky_centroid"], nthneighbor=2)
+    assert apart.arcsec.min() > 3.99
+    assert -2.5 * np.log10(field.truth["euclid_vis_flux"].value.min()) + 31.4 < 26.0
+
+
+def test_sources_are_resolved_where_all_neighbours_are_found(script):
+    """Of a pair one source has no row: neither is resolved; the third stands alone and is."""
+    rows = importlib.import_module("measurement_rows")
+    field = rows.alone_field(6, depth="ten_year", size=0.5, number=0, galaxies="sersic")
+    truth = field.truth[np.asarray(field.truth["snr"]) > 5]
+    truth = truth[rows.whole(field, truth)][:3]
+    place = truth["sky_centroid"]
+    beside = place[0].directional_offset_by(0 * u.deg, 0.6 * u.arcsec)
+    truth["sky_centroid"] = SkyCoord([place[0], beside, place[2]])
+    field = Field(field.rubin, field.euclid, truth)
+    catalog = QTable({"sky_centroid": truth["sky_centroid"][[0, 2]]})
+    found = rows.source_rows(field, {"jaisp": catalog})
+    order = [int(np.argmin(found["sky_centroid"].separation(at))) for at in truth["sky_centroid"]]
+    assert found["jaisp: resolved"][order].tolist() == [False, False, True]
