@@ -105,6 +105,14 @@ def gauges_of(seen, dim):
             found["top-1 in the tile, by embedding, error"] = bootstrap_groups(
                 lambda rank: np.mean(rank < 1), result.tile, result.rank
             )
+    apart = [
+        objects(seen[f"{view} elsewhere"], seen[f"{view} elsewhere"]["snr"] > 10, dim)
+        for view in ("rubin", "euclid")
+    ]
+    found["similarity, one source, elsewhere"] = true_pairs(*apart).mean
+    elsewhere = retrieval(*apart, within="sky")
+    found["top-1 in the sky, by embedding, elsewhere"] = elsewhere.top(1)
+    found["top-1 in the sky, chance, elsewhere"] = elsewhere.chance(1)
     aligned = without_offset(rubin, euclid)
     blend = seen["rubin"]["blend"][seen["rubin"]["snr"] > 10][pairs.first]
     for label, offset, systematic in (("offset removed", 0.0, 0.03), ("60 mas unknown", 0.06, 0.06)):
@@ -218,6 +226,12 @@ def gauge_rows(scenes, fields):
             "two objects",
         ),
         (
+            "the same, at another place in its tile",
+            "similarity, one source, elsewhere",
+            "similarity, two sources",
+            "two objects",
+        ),
+        (
             "cosine of pairs matched on the sky",
             "similarity, matched on the sky",
             "similarity, matched on the sky, shuffled",
@@ -245,6 +259,14 @@ def gauge_rows(scenes, fields):
             else f"partner is the most similar, {where}"
         )
         lines.append((label, f"{name}, by embedding", f"{name}, chance", "chance"))
+    lines.append(
+        (
+            "partner is the most similar, whole sky, at another place in its tile",
+            "top-1 in the sky, by embedding, elsewhere",
+            "top-1 in the sky, chance, elsewhere",
+            "chance",
+        )
+    )
     for offset, part in product(("offset removed", "60 mas unknown"), ("", ", blends")):
         lines.append(
             (

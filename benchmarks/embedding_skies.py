@@ -12,11 +12,15 @@ from jaisp import SurveyImage
 from jaisp.catalog import detect, read_catalog
 from jaisp.evaluation import Field, match_catalog, read_field, slot_spread
 from jaisp.io import align
+from jaisp.models import crop_window
 from jaisp.simulation import NoiseBank, SceneConfig, draw_tile, make_scenes, write_euclid, write_rubin
 from jaisp.surveys import RUBIN
 from jaisp.training.matching import assign
 
 VIEWS = ("joint", "rubin", "euclid")
+# Views whose tiles lie elsewhere, so that an object's place in them is another: from where on, of the tile.
+ELSEWHERE = {"rubin elsewhere": ("rubin", 0.0), "euclid elsewhere": ("euclid", 0.25)}
+_OTHER_TILES = 320  # pixels: on fields, tiles of this size instead
 SCENE_SEED = 9_100_000
 PIXEL, CELL, BLEND = 0.1, 384, 1.0  # arcsec; pixels of a tile of a field; arcsec to the next source
 ARCMIN2 = (PIXEL / 60) ** 2
@@ -82,7 +86,7 @@ def see_scenes(model, n, seed):
     """Slots of training-like scenes, spread of the slots, and the same model on white noise."""
     scenes = make_scenes(n, SceneConfig(), seed=seed)
     rng, noise = np.random.default_rng(seed), NoiseBank(seed=seed)
-    parts, sources = {view: [] for view in VIEWS}, 0
+    parts, sources = {view: [] for view in (*VIEWS, *ELSEWHERE)}, 0
     spread = {view: [] for view in VIEWS}
     on_noise = dict.fromkeys(VIEWS, 0)
     for start in range(0, n, 8):
@@ -92,7 +96,15 @@ def see_scenes(model, n, seed):
         batch = {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}
         with torch.inference_mode():
             slots = {view: found.to_numpy() for view, found in model(batch).items()}
-        for view, found in slots.items():
+        for name, (view, low) in ELSEWHERE.items():
+            corner = int(low * batch["euclid_snr"].shape[-1])
+            window = (corner, corner + 3 * batch["euclid_snr"].shape[-1] // 4) * 2
+            with torch.inference_mode():
+                slots[name] = model(crop_window(batch, window), views=(view,))[view].to_numpy()
+            for axis in ("x", "y"):
+                slots[name][axis] = slots[name][axis] + corner
+        for view in VIEWS:
+            found = slots[view]
             active = found["valid"] & (found["activity_logit"] > 0)
             spread[view].append((found["embedding"][..., : model.config.embedding_dim], active))
         for k, truth in enumerate(truths):
@@ -103,7 +115,8 @@ def see_scenes(model, n, seed):
                 columns = {
                     name: found[name][k][valid] for name in found if name not in ("valid", "n_proposals")
                 }
-                snr = truth["snr" if view == "joint" else f"{view}_snr"]
+                own = ELSEWHERE[view][0] if view in ELSEWHERE else view
+                snr = truth["snr" if own == "joint" else f"{own}_snr"]
                 part = seen_objects(columns, true_xy, snr, first_source=sources, nearest=nearest)
                 part["tile"] = part["sky"] = np.full(len(part["source"]), start + k)
                 parts[view].append(part)
@@ -128,18 +141,21 @@ def see_scenes(model, n, seed):
 
 def see_fields(model, skies):
     """Slots of GalSim fields, and for each true source what a catalogue of Rubin alone says of it."""
-    parts, rows, sources, tiles = {view: [] for view in VIEWS}, [], 0, 0
+    parts, rows, sources, tiles = {view: [] for view in (*VIEWS, *ELSEWHERE)}, [], 0, 0
     for number, folder in enumerate(path for sky in skies for path in sky.paths()):
         field = read_field(folder)
         pair = align(field.rubin, field.euclid, region="euclid")
         truth = field.truth[field.truth["snr"] > 1]
         x, y = pair.wcs.world_to_pixel(truth["sky_centroid"])
-        for view, slots in detect(model, pair).items():
+        found = detect(model, pair)
+        found["rubin elsewhere"] = found["rubin"]
+        found["euclid elsewhere"] = detect(model, pair, size=_OTHER_TILES)["euclid"]
+        for view, slots in found.items():
             columns = {item.name: getattr(slots, item.name) for item in dataclasses.fields(slots)}
             part = seen_objects(
                 columns,
                 np.stack([x, y], axis=-1),
-                np.asarray(truth["snr" if view == "joint" else f"{view}_snr"]),
+                np.asarray(truth["snr" if view == "joint" else f"{view.split()[0]}_snr"]),
                 first_source=sources,
                 nearest=truth["nearest"].value,
             )

@@ -3,7 +3,14 @@
 
 from jaisp.models.config import DETRJEPAConfig, ObjectJEPAConfig, PatchJEPAConfig
 from jaisp.models.detrjepa import DETRJEPA
-from jaisp.models.inputs import TILE_KEYS, VIEWS, band_dropout, matched_filter, network_inputs
+from jaisp.models.inputs import (
+    TILE_KEYS,
+    VIEWS,
+    band_dropout,
+    crop_window,
+    matched_filter,
+    network_inputs,
+)
 from jaisp.models.object_jepa import ObjectJEPA
 from jaisp.models.patch_jepa import PatchJEPA
 from jaisp.models.slots import Slots
@@ -19,6 +26,7 @@ __all__ = [
     "PatchJEPAConfig",
     "Slots",
     "band_dropout",
+    "crop_window",
     "matched_filter",
     "network_inputs",
 ]

@@ -6,7 +6,15 @@ from torch.nn import functional
 
 from jaisp.surveys import EUCLID, RUBIN
 
-__all__ = ["N_CONDITIONS", "TILE_KEYS", "VIEWS", "band_dropout", "matched_filter", "network_inputs"]
+__all__ = [
+    "N_CONDITIONS",
+    "TILE_KEYS",
+    "VIEWS",
+    "band_dropout",
+    "crop_window",
+    "matched_filter",
+    "network_inputs",
+]
 
 #: Views of a tile: from both surveys, or from one alone.
 VIEWS = ("joint", "rubin", "euclid")
@@ -67,6 +75,31 @@ def band_dropout(tiles, keep):
         out[f"{survey}_valid"] = tiles[f"{survey}_valid"] & image_mask
         out[f"{survey}_noise"] = tiles[f"{survey}_noise"] * mask
         out[f"{survey}_psf"] = tiles[f"{survey}_psf"] * image_mask
+    return out
+
+
+def crop_window(arrays, window):
+    """
+    Cut a part out of a batch of tiles, or out of their network inputs.
+
+    Parameters
+    ----------
+    arrays : dict of Tensor
+        Of `TILE_KEYS`, or from `network_inputs`.
+    window : tuple of int
+        ``x0, x1, y0, y1``, half open, in 0.1 arcsec pixels: even numbers.
+
+    Returns
+    -------
+    dict of Tensor
+        What is no image stays as it is.
+    """
+    out = dict(arrays)
+    for survey, binning in ((RUBIN, 2), (EUCLID, 1)):
+        x0, x1, y0, y1 = (edge // binning for edge in window)
+        for key in (survey.name, f"{survey.name}_snr", f"{survey.name}_valid"):
+            if key in arrays:
+                out[key] = arrays[key][..., y0:y1, x0:x1]
     return out
 
 

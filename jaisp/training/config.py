@@ -100,6 +100,9 @@ class LossConfig:
         its own.
     matching : {"both", "position", "similarity"}
         What matches the slots of the two surveys: position and, increasingly, similarity, or one of them.
+    window : float
+        Side of the part of a tile that the view of one survey is shown beside the other terms of JEPA, as a
+        fraction of the tile's, at another place for each; see `jaisp.training.windows`. 1 for whole tiles.
     positive_snr, ignore_snr : float
         Truth above the first is to be found; between the two it is neither right nor wrong.
     survey_dropout, band_dropout : float
@@ -117,6 +120,7 @@ class LossConfig:
     regularizer: float = 0.05
     regularizer_kind: str = "sigreg"
     matching: str = "both"
+    window: float = 0.75
     positive_snr: float = 4.5
     ignore_snr: float = 3.0
     survey_dropout: float = 0.2
@@ -132,6 +136,8 @@ class LossConfig:
                 raise ConfigError(
                     f"unknown {name} {value!r}{suggest(value, allowed)}; allowed: {', '.join(allowed)}"
                 )
+        if not 0.5 <= self.window <= 1:  # smaller ones would hardly overlap
+            raise ConfigError(f"window must be in [0.5, 1], not {self.window}")
         if self.ignore_snr > self.positive_snr:
             raise ConfigError(f"ignore_snr {self.ignore_snr} is above positive_snr {self.positive_snr}")
         for name in ("survey_dropout", "band_dropout"):

@@ -17,14 +17,24 @@ from jaisp.evaluation import (
     true_pairs,
 )
 from jaisp.models.decoder import PIXEL
+from jaisp.models.inputs import crop_window
 from jaisp.models.layers import distances
 from jaisp.training.data import TileBatches
 from jaisp.training.losses import view_snr
 from jaisp.training.matching import assign, match_surveys
+from jaisp.training.windows import shift_positions
 
 __all__ = ["validate", "validate_unlabelled"]
 
 _RADIUS = 3.0  # 0.3 arcsec in 0.1" pixels
+# What is shown: a view, from where to where of the tile. In the last two an object lies at other places.
+_SHOWN = {
+    "joint": ("joint", 0.0, 1.0),
+    "rubin": ("rubin", 0.0, 1.0),
+    "euclid": ("euclid", 0.0, 1.0),
+    "rubin, part": ("rubin", 0.0, 0.75),
+    "euclid, part": ("euclid", 0.25, 1.0),
+}
 _SHIFTS = range(1, 6)  # tiles laid over others: of one shift few pairs are near each other
 
 
@@ -118,32 +128,35 @@ def validate(model, bank, *, batch_size=8):
     dict
         ``val/f1`` and ``val/completeness`` (at purity 0.95) of each view; of objects above S/N 10 the
         similarity of true pairs, of those of other tiles (matched by similarity alone, and as on the sky),
-        retrieval within the tile, effective rank.
+        retrieval within the tile, effective rank, and the similarity of true pairs that lie elsewhere in what
+        each survey's view is shown: what is lost there was not of the object.
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()
     batches = bank
     if not isinstance(bank, TileBatches):
         batches = TileBatches(bank, batch_size=batch_size, seed=987)
-    matches = {view: [] for view in ("joint", "rubin", "euclid")}
-    outputs = {view: [] for view in matches}
+    matches, outputs = ({name: [] for name in _SHOWN} for _ in range(2))
     errors = []
     for step in range(max(1, len(batches.bank) // batches.batch_size)):
         inputs, truth = batches[step]
         inputs = {name: values.to(device) for name, values in inputs.items()}
-        for view in matches:
-            output = model.decode(model.encode(inputs, view))[-1]
+        for name, (view, low, high) in _SHOWN.items():
+            height, width = inputs["euclid"].shape[-2:]
+            window = [int(share * side) // 32 * 32 for side in (width, height) for share in (low, high)]
+            output = model.decode(model.encode(crop_window(inputs, window), view))[-1]
             model.heads.normalize([output])
-            output = {name: values.cpu() for name, values in output.items()}
+            shift_positions(output, window)
+            output = {key: values.cpu() for key, values in output.items()}
             matched = _match(output, truth, view)
-            matches[view].extend(matched)
+            matches[name].extend(matched)
             columns = {
                 "embedding": functional.normalize(output["projection"], dim=-1).numpy(),
                 "position": output["position"].numpy(),
                 "error": output["error"].numpy(),
             }
-            outputs[view].extend(
-                {name: values[k] for name, values in columns.items()} for k in range(len(matched))
+            outputs[name].extend(
+                {key: values[k] for key, values in columns.items()} for k in range(len(matched))
             )
             if view == "joint":
                 for tile, (_, _, partner, snr) in enumerate(matched):
@@ -153,11 +166,15 @@ def validate(model, bank, *, batch_size=8):
                     errors.extend(100 * dx)
     model.train(training)
     metrics = {}
-    for view, found in matches.items():
-        metrics[f"val/f1_{view}"], metrics[f"val/completeness_{view}"] = _best_f1(found)
+    for view in ("joint", "rubin", "euclid"):
+        metrics[f"val/f1_{view}"], metrics[f"val/completeness_{view}"] = _best_f1(matches[view])
     metrics["val/position_mas"] = float(1.4826 * np.median(np.abs(errors))) if errors else float("nan")
-    objects = [_objects(outputs[view], matches[view]) for view in ("rubin", "euclid")]
-    metrics.update({f"val/{name}": value for name, value in _embedding_gauges(*objects).items()})
+    objects = {name: _objects(outputs[name], matches[name]) for name in _SHOWN if name != "joint"}
+    gauges = _embedding_gauges(objects["rubin"], objects["euclid"])
+    apart = true_pairs(objects["rubin, part"], objects["euclid, part"])
+    if gauges and len(apart.first):
+        gauges["similarity_elsewhere"] = apart.mean
+    metrics.update({f"val/{name}": value for name, value in gauges.items()})
     return metrics
 
 

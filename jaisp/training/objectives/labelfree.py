@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from jaisp.exceptions import ConfigError
-from jaisp.models import band_dropout, network_inputs
+from jaisp.models import band_dropout, crop_window, network_inputs
 from jaisp.models.detrjepa import flux_units
 from jaisp.simulation import NoiseBank, draw_tile
 from jaisp.surveys import EUCLID, RUBIN
@@ -23,6 +23,7 @@ from jaisp.training.overlay import overlay_copies
 from jaisp.training.proposals import find_sources
 from jaisp.training.rendering import explain
 from jaisp.training.validation import validate, validate_unlabelled
+from jaisp.training.windows import shift_positions, show_window
 
 __all__ = ["LabelFree", "LabelFreeLoss", "UnlabelledBatches"]
 
@@ -48,7 +49,7 @@ class LabelFreeLoss:
     jepa, readout, regularizer : float
         Predictive loss between matched slots of the two surveys, plain terms read off their embeddings, and
         what works against collapse.
-    regularizer_kind, matching : str
+    regularizer_kind, matching, window : str and float
         As in `~jaisp.training.config.LossConfig`.
     positive_snr, ignore_snr : float
         Significance in sigma above which a target is to be found; between the two it is neither.
@@ -79,6 +80,7 @@ class LabelFreeLoss:
     regularizer: float = 0.05
     regularizer_kind: str = "sigreg"
     matching: str = "both"
+    window: float = 0.75
     positive_snr: float = 5.0
     ignore_snr: float = 3.0
     render_start: float = 0.0
@@ -185,10 +187,14 @@ class LabelFree(Supervised):
         with_jepa = self.check or (step >= self.jepa_step and config.jepa > 0)
         confirmed = self.check or step >= config.confirm_start * optimizer.steps
         views = ("joint", "rubin", "euclid") if with_jepa else ("joint",)
+        windows = self.windows(batch["inputs"], step) if with_jepa else {}
         features, layers = {}, {}
         with autocast(optimizer.precision, batch["inputs"]["rubin"].device):
             for view in views:
-                features[view] = self.model.encode(batch["inputs"], view)
+                shown = batch["inputs"]
+                if view in windows:
+                    shown = crop_window(shown, windows[view])
+                features[view] = self.model.encode(shown, view)
                 layers[view] = self.model.decode(features[view])
         proposals, joint = batch["targets"], layers["joint"][-1]
         targets, terms, spare, fit = proposals, {}, None, None
@@ -201,9 +207,12 @@ class LabelFree(Supervised):
             spare = fit["chosen"] & (fit["significance"]["joint"] > config.ignore_snr)
         for view in views:
             share = 1.0 if not with_jepa else 0.5 if view == "joint" else 0.25
-            snr = targets[f"snr_{view}"]
-            losses = finding_loss(layers[view], targets, snr, config, spare if view == "joint" else None)
-            losses["heat"] = heat_loss(features[view]["heat"], targets, snr, config)
+            there = targets
+            if view in windows:
+                _, there = show_window({}, targets, windows[view])
+            snr = there[f"snr_{view}"]
+            losses = finding_loss(layers[view], there, snr, config, spare if view == "joint" else None)
+            losses["heat"] = heat_loss(features[view]["heat"], there, snr, config)
             if view == "joint":
                 # Of the slots' own places nothing would be learned but to be sure of them.
                 if confirmed:
@@ -213,7 +222,10 @@ class LabelFree(Supervised):
                 if fit:
                     losses.update(self._property_loss(joint, fit, batch["keep"]))
             else:
-                losses.update(self._view_loss(layers[view][-1], fitted, batch["keep"], view))
+                known = show_window({}, fitted, windows[view])[1] if view in windows else fitted
+                losses.update(self._view_loss(layers[view][-1], known, batch["keep"], view))
+                if view in windows:
+                    shift_positions(layers[view][-1], windows[view])
             for name, value in losses.items():
                 terms[name] = terms.get(name, 0.0) + share * value
         outputs = {view: layers[view][-1] for view in views}

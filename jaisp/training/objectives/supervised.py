@@ -4,6 +4,7 @@
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import torch
 
 from jaisp.models import DETRJEPA
@@ -15,11 +16,13 @@ from jaisp.training.matching import match_truth
 from jaisp.training.objectives import batch_numbers, start_model
 from jaisp.training.regularizers import REGULARIZERS
 from jaisp.training.validation import validate
+from jaisp.training.windows import draw_windows, shift_positions, show_window
 
 __all__ = ["Supervised", "autocast", "slot_gauges"]
 
 _STATISTICS_BATCHES = 12
 _STATISTICS_SEED = 777
+_WINDOW_SEED = 778
 
 
 def autocast(precision, device):
@@ -89,14 +92,18 @@ class Supervised:
         inputs, truth = batch
         loss_config, optimizer = self.config.loss, self.config.optimizer
         with_jepa = self.check or (step >= self.jepa_step and loss_config.jepa > 0)
+        windows = self.windows(inputs, step) if with_jepa else {}
         terms, outputs = {}, {}
         for view in VIEWS if with_jepa else self.first_views:
+            shown, there = show_window(inputs, truth, windows[view]) if view in windows else (inputs, truth)
             with autocast(optimizer.precision, inputs["rubin"].device):
-                features = self.model.encode(inputs, view)
+                features = self.model.encode(shown, view)
                 layers = self.model.decode(features)
-            snr = self.view_snr(truth, view)
-            losses, _ = set_loss(layers, truth, snr, loss_config, match=self.match)
-            losses["heat"] = heat_loss(features["heat"], truth, snr, loss_config)
+            snr = self.view_snr(there, view)
+            losses, _ = set_loss(layers, there, snr, loss_config, match=self.match)
+            losses["heat"] = heat_loss(features["heat"], there, snr, loss_config)
+            if view in windows:
+                shift_positions(layers[-1], windows[view])
             share = (0.5 if view == "joint" else 0.25) if with_jepa else 1.0
             for name, value in losses.items():
                 terms[name] = terms.get(name, 0.0) + share * value
@@ -109,6 +116,11 @@ class Supervised:
             gauges.update(more)
         total = sum(getattr(loss_config, name) * value for name, value in terms.items())
         return total, terms, gauges
+
+    def windows(self, inputs, step):
+        """Parts of the tiles that the surveys' views are shown in a step."""
+        rng = np.random.default_rng([self.config.optimizer.seed + _WINDOW_SEED, step])
+        return draw_windows(inputs, self.config.loss.window, rng)
 
     def between_surveys(self, outputs, step):
         """Terms ``jepa`` and ``regularizer`` from the outputs of the three views, and gauges."""
