@@ -110,9 +110,10 @@ def gauges_of(seen, dim):
         for view in ("rubin", "euclid")
     ]
     found["similarity, one source, elsewhere"] = true_pairs(*apart).mean
-    elsewhere = retrieval(*apart, within="sky")
-    found["top-1 in the sky, by embedding, elsewhere"] = elsewhere.top(1)
-    found["top-1 in the sky, chance, elsewhere"] = elsewhere.chance(1)
+    for within in ("tile", "sky"):
+        elsewhere = retrieval(*apart, within=within)
+        found[f"top-1 in the {within}, by embedding, elsewhere"] = elsewhere.top(1)
+        found[f"top-1 in the {within}, chance, elsewhere"] = elsewhere.chance(1)
     aligned = without_offset(rubin, euclid)
     blend = seen["rubin"]["blend"][seen["rubin"]["snr"] > 10][pairs.first]
     for label, offset, systematic in (("offset removed", 0.0, 0.03), ("60 mas unknown", 0.06, 0.06)):
@@ -259,14 +260,15 @@ def gauge_rows(scenes, fields):
             else f"partner is the most similar, {where}"
         )
         lines.append((label, f"{name}, by embedding", f"{name}, chance", "chance"))
-    lines.append(
-        (
-            "partner is the most similar, whole sky, at another place in its tile",
-            "top-1 in the sky, by embedding, elsewhere",
-            "top-1 in the sky, chance, elsewhere",
-            "chance",
+    for within, where in (("tile", "tile"), ("sky", "whole sky")):
+        lines.append(
+            (
+                f"partner is the most similar, {where}, at another place in its tile",
+                f"top-1 in the {within}, by embedding, elsewhere",
+                f"top-1 in the {within}, chance, elsewhere",
+                "chance",
+            )
         )
-    )
     for offset, part in product(("offset removed", "60 mas unknown"), ("", ", blends")):
         lines.append(
             (
