@@ -27,14 +27,9 @@ from jaisp.training.windows import shift_positions
 __all__ = ["validate", "validate_unlabelled"]
 
 _RADIUS = 3.0  # 0.3 arcsec in 0.1" pixels
-# What is shown: a view, from where to where of the tile. In the last two an object lies at other places.
-_SHOWN = {
-    "joint": ("joint", 0.0, 1.0),
-    "rubin": ("rubin", 0.0, 1.0),
-    "euclid": ("euclid", 0.0, 1.0),
-    "rubin, part": ("rubin", 0.0, 0.75),
-    "euclid, part": ("euclid", 0.25, 1.0),
-}
+_VIEWS = ("joint", "rubin", "euclid")
+# Views of parts of a tile, from where to where: an object lies at another place in each.
+_PARTS = {"rubin, part": ("rubin", 0.0, 0.75), "euclid, part": ("euclid", 0.25, 1.0)}
 _SHIFTS = range(1, 6)  # tiles laid over others: of one shift few pairs are near each other
 
 
@@ -136,15 +131,20 @@ def validate(model, bank, *, batch_size=8):
     batches = bank
     if not isinstance(bank, TileBatches):
         batches = TileBatches(bank, batch_size=batch_size, seed=987)
-    matches, outputs = ({name: [] for name in _SHOWN} for _ in range(2))
+    matches, outputs = ({name: [] for name in (*_VIEWS, *_PARTS)} for _ in range(2))
     errors = []
     for step in range(max(1, len(batches.bank) // batches.batch_size)):
         inputs, truth = batches[step]
         inputs = {name: values.to(device) for name, values in inputs.items()}
-        for name, (view, low, high) in _SHOWN.items():
-            height, width = inputs["euclid"].shape[-2:]
-            window = [int(share * side) // 32 * 32 for side in (width, height) for share in (low, high)]
-            output = model.decode(model.encode(crop_window(inputs, window), view))[-1]
+        for name in matches:
+            view, *part = _PARTS.get(name, (name,))
+            shown, window = inputs, (0, 0, 0, 0)
+            if part:
+                height, width = inputs["euclid"].shape[-2:]
+                window = [int(share * side) // 32 * 32 for side in (width, height) for share in part]
+                window[1::2] = (max(last, 32) for last in window[1::2])
+                shown = crop_window(inputs, window)
+            output = model.decode(model.encode(shown, view))[-1]
             model.heads.normalize([output])
             shift_positions(output, window)
             output = {key: values.cpu() for key, values in output.items()}
@@ -166,10 +166,10 @@ def validate(model, bank, *, batch_size=8):
                     errors.extend(100 * dx)
     model.train(training)
     metrics = {}
-    for view in ("joint", "rubin", "euclid"):
+    for view in _VIEWS:
         metrics[f"val/f1_{view}"], metrics[f"val/completeness_{view}"] = _best_f1(matches[view])
     metrics["val/position_mas"] = float(1.4826 * np.median(np.abs(errors))) if errors else float("nan")
-    objects = {name: _objects(outputs[name], matches[name]) for name in _SHOWN if name != "joint"}
+    objects = {name: _objects(outputs[name], matches[name]) for name in matches if name != "joint"}
     gauges = _embedding_gauges(objects["rubin"], objects["euclid"])
     apart = true_pairs(objects["rubin, part"], objects["euclid, part"])
     if gauges and len(apart.first):

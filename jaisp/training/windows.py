@@ -75,6 +75,15 @@ def show_window(inputs, truth, window):
 
 
 def shift_positions(output, window):
-    """Move the positions of a decoder layer's output from the window's frame to the tile's, in place."""
+    """
+    Move positions from a window's frame to its tile's, in place.
+
+    Parameters
+    ----------
+    output : dict of Tensor
+        Of a decoder layer; ``position`` (B, N, 2) in 0.1 arcsec pixels.
+    window : tuple of int
+        ``x0, x1, y0, y1``, from `draw_windows`.
+    """
     corner = output["position"].new_tensor(np.array(window[::2], np.float32))
     output["position"] = output["position"] + corner
