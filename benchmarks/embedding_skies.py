@@ -16,10 +16,12 @@ from jaisp.models import crop_window
 from jaisp.simulation import NoiseBank, SceneConfig, draw_tile, make_scenes, write_euclid, write_rubin
 from jaisp.surveys import RUBIN
 from jaisp.training.matching import assign
+from jaisp.training.windows import place_window
 
 VIEWS = ("joint", "rubin", "euclid")
-# Views whose tiles lie elsewhere, so that an object's place in them is another: from where on, of the tile.
-ELSEWHERE = {"rubin elsewhere": ("rubin", 0.0), "euclid elsewhere": ("euclid", 0.25)}
+# Views of windows of a scene, and where those lie: an object is at another place in each.
+ELSEWHERE = {"rubin elsewhere": ("rubin", 0.0), "euclid elsewhere": ("euclid", 1.0)}
+_WINDOW = 0.75  # of the sides of a scene
 _OTHER_TILES = 320  # pixels: on fields, tiles of this size instead
 SCENE_SEED = 9_100_000
 PIXEL, CELL, BLEND = 0.1, 384, 1.0  # arcsec; pixels of a tile of a field; arcsec to the next source
@@ -96,12 +98,11 @@ def see_scenes(model, n, seed):
         batch = {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}
         with torch.inference_mode():
             slots = {view: found.to_numpy() for view, found in model(batch).items()}
-        for name, (view, low) in ELSEWHERE.items():
-            corner = int(low * batch["euclid_snr"].shape[-1])
-            window = (corner, corner + 3 * batch["euclid_snr"].shape[-1] // 4) * 2
+        for name, (view, place) in ELSEWHERE.items():
+            window = place_window(batch["euclid_snr"].shape[-2:], _WINDOW, (place, place))
             with torch.inference_mode():
                 slots[name] = model(crop_window(batch, window), views=(view,))[view].to_numpy()
-            for axis in ("x", "y"):
+            for axis, corner in zip(("x", "y"), window[::2], strict=True):
                 slots[name][axis] = slots[name][axis] + corner
         for view in VIEWS:
             found = slots[view]

@@ -43,16 +43,16 @@ class SlotHeads(nn.Module):
         )
         self.projector_norm = nn.BatchNorm1d(config.embedding_dim, affine=False)
         # The embedding also hears what the heads say: of the slot's vector colours are but a small part.
-        self.said = FeedForward(_N_BANDS + 2, config.embedding_dim, config.embedding_dim)
-        nn.init.zeros_(self.said[-1].weight)
-        nn.init.zeros_(self.said[-1].bias)
+        self.property_projector = FeedForward(_N_BANDS + 2, config.embedding_dim, config.embedding_dim)
+        nn.init.zeros_(self.property_projector[-1].weight)
+        nn.init.zeros_(self.property_projector[-1].bias)
 
     def forward(self, slots):
         """Read the slots (B, N, dim) out."""
         properties = self.properties(slots).float()
         flux_asinh, star_logit = properties[..., :_N_BANDS], properties[..., _N_BANDS + 3]
         log_radius = properties[..., _N_BANDS].clamp(-4, 3)
-        said = torch.cat(
+        told = torch.cat(
             [flux_asinh.clamp(*_FLUX_RANGE) / 3, log_radius[..., None], star_logit[..., None] / 4], dim=-1
         )
         return {
@@ -61,7 +61,7 @@ class SlotHeads(nn.Module):
             "ellipticity": torch.tanh(properties[..., _N_BANDS + 1 : _N_BANDS + 3]),
             "star_logit": star_logit,
             # Detached: embeddings are made of what the heads say, and do not change it.
-            "projection": self.projector(slots).float() + self.said(said.detach()).float(),
+            "projection": self.projector(slots).float() + self.property_projector(told.detach()).float(),
         }
 
     def normalize(self, outputs):

@@ -101,8 +101,8 @@ class LossConfig:
     matching : {"both", "position", "similarity"}
         What matches the slots of the two surveys: position and, increasingly, similarity, or one of them.
     window : float
-        Side of the part of a tile that the view of one survey is shown beside the other terms of JEPA, as a
-        fraction of the tile's, at another place for each; see `jaisp.training.windows`. 1 for whole tiles.
+        From JEPA's start on the view of one survey is shown a window of the tile, at another place for each
+        survey: its sides as a fraction of the tile's; see `jaisp.training.windows`. 1 for whole tiles.
     positive_snr, ignore_snr : float
         Truth above the first is to be found; between the two it is neither right nor wrong.
     survey_dropout, band_dropout : float

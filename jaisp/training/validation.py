@@ -22,14 +22,15 @@ from jaisp.models.layers import distances
 from jaisp.training.data import TileBatches
 from jaisp.training.losses import view_snr
 from jaisp.training.matching import assign, match_surveys
-from jaisp.training.windows import shift_positions
+from jaisp.training.windows import place_window, shift_positions
 
 __all__ = ["validate", "validate_unlabelled"]
 
 _RADIUS = 3.0  # 0.3 arcsec in 0.1" pixels
 _VIEWS = ("joint", "rubin", "euclid")
-# Views of parts of a tile, from where to where: an object lies at another place in each.
-_PARTS = {"rubin, part": ("rubin", 0.0, 0.75), "euclid, part": ("euclid", 0.25, 1.0)}
+# Views of windows of a tile, and where those lie: an object is at another place in each.
+_ELSEWHERE = {"rubin elsewhere": ("rubin", 0.0), "euclid elsewhere": ("euclid", 1.0)}
+_WINDOW = 0.75  # of the sides of a tile
 _SHIFTS = range(1, 6)  # tiles laid over others: of one shift few pairs are near each other
 
 
@@ -131,20 +132,16 @@ def validate(model, bank, *, batch_size=8):
     batches = bank
     if not isinstance(bank, TileBatches):
         batches = TileBatches(bank, batch_size=batch_size, seed=987)
-    matches, outputs = ({name: [] for name in (*_VIEWS, *_PARTS)} for _ in range(2))
+    matches, outputs = ({name: [] for name in (*_VIEWS, *_ELSEWHERE)} for _ in range(2))
     errors = []
     for step in range(max(1, len(batches.bank) // batches.batch_size)):
         inputs, truth = batches[step]
         inputs = {name: values.to(device) for name, values in inputs.items()}
         for name in matches:
-            view, *part = _PARTS.get(name, (name,))
-            shown, window = inputs, (0, 0, 0, 0)
-            if part:
-                height, width = inputs["euclid"].shape[-2:]
-                window = [int(share * side) // 32 * 32 for side in (width, height) for share in part]
-                window[1::2] = (max(last, 32) for last in window[1::2])
-                shown = crop_window(inputs, window)
-            output = model.decode(model.encode(shown, view))[-1]
+            view, place = _ELSEWHERE.get(name, (name, 0.0))
+            share = _WINDOW if name in _ELSEWHERE else 1.0
+            window = place_window(inputs["euclid"].shape[-2:], share, (place, place))
+            output = model.decode(model.encode(crop_window(inputs, window), view))[-1]
             model.heads.normalize([output])
             shift_positions(output, window)
             output = {key: values.cpu() for key, values in output.items()}
@@ -171,7 +168,7 @@ def validate(model, bank, *, batch_size=8):
     metrics["val/position_mas"] = float(1.4826 * np.median(np.abs(errors))) if errors else float("nan")
     objects = {name: _objects(outputs[name], matches[name]) for name in matches if name != "joint"}
     gauges = _embedding_gauges(objects["rubin"], objects["euclid"])
-    apart = true_pairs(objects["rubin, part"], objects["euclid, part"])
+    apart = true_pairs(objects["rubin elsewhere"], objects["euclid elsewhere"])
     if gauges and len(apart.first):
         gauges["similarity_elsewhere"] = apart.mean
     metrics.update({f"val/{name}": value for name, value in gauges.items()})

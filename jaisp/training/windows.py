@@ -1,68 +1,81 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """
-Parts of tiles for the views of one survey.
+Windows of tiles for the views of one survey.
 
 A network with edges knows where in its tile an object lies, and two views of one tile could agree about that
-instead of the object. So each survey's view is shown a part of its own.
+instead of the object. So each survey's view is shown a window of its own.
 """
 
 import numpy as np
 
-from jaisp.models.inputs import crop_window
+__all__ = ["draw_windows", "place_window", "shift_positions", "window_truth"]
 
-__all__ = ["draw_windows", "shift_positions", "show_window"]
-
-_STEP = 32  # 0.1 arcsec pixels: windows are as large as tiles of any model may be
+_STEP = 32  # 0.1 arcsec pixels: sides are multiples of it, as tiles of any model may be
 
 
-def draw_windows(inputs, share, rng):
+def place_window(shape, share, place):
     """
-    Draw a window of the tiles for each survey's view.
+    Window of a tile.
 
     Parameters
     ----------
-    inputs : dict of Tensor
-        From `~jaisp.models.network_inputs`.
+    shape : tuple of int
+        Height and width of the tile in 0.1 arcsec pixels.
     share : float
-        Their sides, as a fraction of the tile's; 1 for whole tiles.
+        Sides of the window as a fraction of the tile's.
+    place : tuple of float
+        Where along y and x it lies: 0 at the first pixel, 1 at the last.
+
+    Returns
+    -------
+    tuple of int
+        ``x0, x1, y0, y1``, half open; corners are even, sides multiples of 32.
+    """
+    window = []
+    for side, at in zip(shape, place, strict=True):
+        length = side if share == 1 else min(side, max(_STEP, int(share * side) // _STEP * _STEP))
+        first = 2 * round(at * (side - length) / 2)
+        window = [first, first + length, *window]
+    return tuple(window)
+
+
+def draw_windows(shape, share, rng):
+    """
+    Draw a window for each survey's view.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the tiles in 0.1 arcsec pixels.
+    share : float
+        See `place_window`.
     rng : `~numpy.random.Generator`
 
     Returns
     -------
     dict of tuple of int
-        ``x0, x1, y0, y1`` in 0.1 arcsec pixels by view; empty for whole tiles.
+        Windows by view; empty for whole tiles.
     """
-    height, width = inputs["euclid"].shape[-2:]
-    sides = [max(_STEP, int(share * side) // _STEP * _STEP) for side in (width, height)]
-    if share == 1 or (sides[0] >= width and sides[1] >= height):
+    if share == 1:
         return {}
-    windows = {}
-    for view in ("rubin", "euclid"):
-        corner = [
-            2 * int(rng.integers(0, (whole - side) // 2 + 1))
-            for whole, side in zip((width, height), sides, strict=True)
-        ]
-        windows[view] = (corner[0], corner[0] + sides[0], corner[1], corner[1] + sides[1])
-    return windows
+    return {view: place_window(shape, share, rng.random(2)) for view in ("rubin", "euclid")}
 
 
-def show_window(inputs, truth, window):
+def window_truth(truth, window):
     """
-    Show a part of the tiles.
+    Truth as it lies in a window.
 
     Parameters
     ----------
-    inputs : dict of Tensor
-        From `~jaisp.models.network_inputs`.
     truth : dict of Tensor
         With ``x`` and ``y`` (B, M), and signal to noise under names with ``snr``.
     window : tuple of int
-        From `draw_windows`.
+        From `place_window`.
 
     Returns
     -------
-    inputs, truth : dict of Tensor
-        Those of the part; sources outside have no signal.
+    dict of Tensor
+        Sources outside have no signal.
     """
     x0, x1, y0, y1 = window
     x, y = truth["x"] - x0, truth["y"] - y0
@@ -71,7 +84,7 @@ def show_window(inputs, truth, window):
     for name, values in truth.items():
         if "snr" in name:
             seen[name] = values * (inside[..., None] if values.ndim > inside.ndim else inside)
-    return crop_window(inputs, window), seen
+    return seen
 
 
 def shift_positions(output, window):
@@ -83,7 +96,7 @@ def shift_positions(output, window):
     output : dict of Tensor
         Of a decoder layer; ``position`` (B, N, 2) in 0.1 arcsec pixels.
     window : tuple of int
-        ``x0, x1, y0, y1``, from `draw_windows`.
+        From `place_window`.
     """
     corner = output["position"].new_tensor(np.array(window[::2], np.float32))
     output["position"] = output["position"] + corner

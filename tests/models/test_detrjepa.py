@@ -289,12 +289,12 @@ def test_embeddings_hear_what_the_heads_say_without_changing_it():
     for parameter in heads.projector.parameters():
         parameter.detach().zero_()  # what is left comes from the properties
     assert not heads(slots)["projection"].any()  # at first they are not heard
-    torch.nn.init.normal_(heads.said[-1].weight)
+    torch.nn.init.normal_(heads.property_projector[-1].weight)
     out = heads(slots)
     assert out["projection"].std(dim=1).min() > 0
     out["projection"].sum().backward()
     assert all(parameter.grad is None for parameter in heads.properties.parameters())
-    assert all(parameter.grad.abs().sum() > 0 for parameter in heads.said[-1].parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in heads.property_projector[-1].parameters())
 
 
 def test_gathered_statistics_are_those_of_the_slots_they_were_gathered_from():

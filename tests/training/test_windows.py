@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jaisp.exceptions import ConfigError
 from jaisp.models import crop_window
 from jaisp.training.config import LossConfig
-from jaisp.training.windows import draw_windows, shift_positions, show_window
+from jaisp.training.windows import draw_windows, place_window, shift_positions, window_truth
 
 
 def grid_inputs(size):
@@ -29,7 +29,7 @@ def grid_inputs(size):
 @given(st.sampled_from([64, 128, 256, 384]), st.floats(0.5, 1.0), st.integers(0, 10**6))
 def test_windows_lie_within_the_tile_and_show_its_pixels(size, share, seed):
     inputs = grid_inputs(size)
-    windows = draw_windows(inputs, share, np.random.default_rng(seed))
+    windows = draw_windows((size, size), share, np.random.default_rng(seed))
     for window in windows.values():
         x0, x1, y0, y1 = window
         assert 0 <= x0 < x1 <= size and 0 <= y0 < y1 <= size  # noqa: PT018
@@ -41,7 +41,7 @@ def test_windows_lie_within_the_tile_and_show_its_pixels(size, share, seed):
             assert (first - (step - 1) / 2).tolist() == [x0, y0]
             assert (last + (step - 1) / 2).tolist() == [x1 - 1, y1 - 1]
         assert shown["rubin_condition"] is inputs["rubin_condition"]
-    assert bool(windows) == (int(share * size) // 32 * 32 < size)
+    assert bool(windows) == (share < 1)
 
 
 def test_truth_is_of_the_window_and_positions_are_of_the_tile():
@@ -49,7 +49,7 @@ def test_truth_is_of_the_window_and_positions_are_of_the_tile():
     truth = {"x": torch.tensor([[10.0, 40.0, 119.0]]), "y": torch.tensor([[50.0, 40.0, 40.0]])}
     truth |= {"band_snr": torch.ones(1, 3, 10), "snr_rubin": torch.ones(1, 3), "is_star": torch.ones(1, 3)}
     window = (24, 120, 8, 104)
-    shown, there = show_window(inputs, truth, window)
+    shown, there = crop_window(inputs, window), window_truth(truth, window)
     assert shown["euclid"].shape[-2:] == (96, 96)
     assert there["x"].tolist() == [[-14.0, 16.0, 95.0]]
     assert there["snr_rubin"].tolist() == [[0.0, 1.0, 1.0]]
@@ -61,14 +61,21 @@ def test_truth_is_of_the_window_and_positions_are_of_the_tile():
 
 
 def test_each_survey_is_shown_another_window():
-    inputs = grid_inputs(256)
-    windows = [draw_windows(inputs, 0.75, np.random.default_rng(seed)) for seed in range(20)]
+    windows = [draw_windows((256, 256), 0.75, np.random.default_rng(seed)) for seed in range(20)]
     assert sum(one["rubin"] == one["euclid"] for one in windows) <= 1
     assert "joint" not in windows[0]
-    assert draw_windows(inputs, 1, np.random.default_rng(0)) == {}
+    assert draw_windows((256, 256), 1, np.random.default_rng(0)) == {}
 
 
 @pytest.mark.parametrize("window", [0.3, 1.2])
 def test_windows_that_would_hardly_overlap_are_refused(window):
     with pytest.raises(ConfigError, match=rf"window must be in \[0.5, 1\], not {window}"):
         dataclasses.replace(LossConfig(), window=window)
+
+
+def test_windows_lie_from_the_first_pixel_to_the_last():
+    assert place_window((256, 128), 0.75, (0, 0)) == (0, 96, 0, 192)
+    assert place_window((256, 128), 0.75, (1, 1)) == (32, 128, 64, 256)
+    assert place_window((256, 128), 1.0, (0.3, 0.7)) == (0, 128, 0, 256)
+    assert place_window((80, 80), 1.0, (0, 0)) == (0, 80, 0, 80)  # a whole tile stays whole
+    assert place_window((32, 32), 0.5, (1, 0)) == (0, 32, 0, 32)  # no window is smaller

@@ -23,7 +23,7 @@ from jaisp.training.overlay import overlay_copies
 from jaisp.training.proposals import find_sources
 from jaisp.training.rendering import explain
 from jaisp.training.validation import validate, validate_unlabelled
-from jaisp.training.windows import shift_positions, show_window
+from jaisp.training.windows import shift_positions, window_truth
 
 __all__ = ["LabelFree", "LabelFreeLoss", "UnlabelledBatches"]
 
@@ -207,9 +207,7 @@ class LabelFree(Supervised):
             spare = fit["chosen"] & (fit["significance"]["joint"] > config.ignore_snr)
         for view in views:
             share = 1.0 if not with_jepa else 0.5 if view == "joint" else 0.25
-            there = targets
-            if view in windows:
-                _, there = show_window({}, targets, windows[view])
+            there = window_truth(targets, windows[view]) if view in windows else targets
             snr = there[f"snr_{view}"]
             losses = finding_loss(layers[view], there, snr, config, spare if view == "joint" else None)
             losses["heat"] = heat_loss(features[view]["heat"], there, snr, config)
@@ -222,7 +220,7 @@ class LabelFree(Supervised):
                 if fit:
                     losses.update(self._property_loss(joint, fit, batch["keep"]))
             else:
-                known = show_window({}, fitted, windows[view])[1] if view in windows else fitted
+                known = window_truth(fitted, windows[view]) if view in windows else fitted
                 losses.update(self._view_loss(layers[view][-1], known, batch["keep"], view))
                 if view in windows:
                     shift_positions(layers[view][-1], windows[view])

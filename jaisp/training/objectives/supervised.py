@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from jaisp.models import DETRJEPA
-from jaisp.models.inputs import VIEWS
+from jaisp.models.inputs import VIEWS, crop_window
 from jaisp.training.config import DataConfig, LossConfig
 from jaisp.training.data import TileBatches, batch_loader, load_scenes
 from jaisp.training.losses import heat_loss, jepa_loss, set_loss, view_snr
@@ -16,7 +16,7 @@ from jaisp.training.matching import match_truth
 from jaisp.training.objectives import batch_numbers, start_model
 from jaisp.training.regularizers import REGULARIZERS
 from jaisp.training.validation import validate
-from jaisp.training.windows import draw_windows, shift_positions, show_window
+from jaisp.training.windows import draw_windows, shift_positions, window_truth
 
 __all__ = ["Supervised", "autocast", "slot_gauges"]
 
@@ -95,7 +95,9 @@ class Supervised:
         windows = self.windows(inputs, step) if with_jepa else {}
         terms, outputs = {}, {}
         for view in VIEWS if with_jepa else self.first_views:
-            shown, there = show_window(inputs, truth, windows[view]) if view in windows else (inputs, truth)
+            shown, there = inputs, truth
+            if view in windows:
+                shown, there = crop_window(inputs, windows[view]), window_truth(truth, windows[view])
             with autocast(optimizer.precision, inputs["rubin"].device):
                 features = self.model.encode(shown, view)
                 layers = self.model.decode(features)
@@ -118,9 +120,9 @@ class Supervised:
         return total, terms, gauges
 
     def windows(self, inputs, step):
-        """Parts of the tiles that the surveys' views are shown in a step."""
+        """Windows of the tiles that the surveys' views are shown in a step."""
         rng = np.random.default_rng([self.config.optimizer.seed + _WINDOW_SEED, step])
-        return draw_windows(inputs, self.config.loss.window, rng)
+        return draw_windows(inputs["euclid"].shape[-2:], self.config.loss.window, rng)
 
     def between_surveys(self, outputs, step):
         """Terms ``jepa`` and ``regularizer`` from the outputs of the three views, and gauges."""
