@@ -6,6 +6,7 @@ import importlib
 _HOMES = {
     "ActivityCalibration": "calibration",
     "COLUMNS": "columns",
+    "Catalog": "write",
     "Column": "columns",
     "FLAGS": "flags",
     "FieldSlots": "detection",

@@ -14,6 +14,7 @@ from jaisp.catalog.detection import detect
 from jaisp.catalog.links import link_surveys, measure_offset
 from jaisp.catalog.measurement import Sources, measure
 from jaisp.catalog.table import build_table, provenance
+from jaisp.catalog.write import Catalog
 from jaisp.exceptions import ConfigError, ImageError
 from jaisp.image import SurveyImage
 from jaisp.io import align
@@ -97,8 +98,9 @@ def make_catalog(
 
     Returns
     -------
-    `~astropy.table.QTable`
-        One row for each active object, ranked by ``activity``; columns in the user guide.
+    `~jaisp.catalog.Catalog`
+        A `~astropy.table.QTable` with one row for each active object, ranked by ``activity``; columns in the
+        user guide.
     """
     _check(rubin, euclid, activity)
     pair = align(rubin, euclid, region=region)
@@ -145,7 +147,7 @@ def make_catalog(
     table = table[table["activity"] > activity]
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"][:] = np.arange(1, len(table) + 1)
-    return table
+    return Catalog(table, copy=False)
 
 
 def _measure_noise(pair):

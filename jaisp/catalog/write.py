@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
+from astropy.io import fits, registry
 from astropy.table import QTable
 from astropy.units import UnitsWarning
 
@@ -15,7 +15,7 @@ from jaisp.catalog._votable import read_votable, write_votable
 from jaisp.catalog.columns import split_coordinates
 from jaisp.exceptions import FileError, MissingDependencyError
 
-__all__ = ["FORMATS", "check_output", "read_catalog", "write_catalog"]
+__all__ = ["FORMATS", "Catalog", "check_output", "read_catalog", "write_catalog"]
 
 #: File suffixes, and the astropy formats behind them.
 FORMATS = {
@@ -26,6 +26,27 @@ FORMATS = {
     ".xml": "votable",
 }
 _META_KEY = "jaisp_meta"
+
+
+class Catalog(QTable):
+    """
+    A `~astropy.table.QTable` whose nested metadata ``write`` keeps in FITS too; `read_catalog` reads it.
+
+    What `make_catalog` returns. `write_catalog` adds descriptions for other tools, and writes whole or not
+    at all.
+    """
+
+
+def _write_fits(table, *args, **options):
+    """Writer of `Catalog`: header cards hold no nested values, so they go into one long string as JSON."""
+    flat = QTable(table, copy=False)
+    flat.meta = {_META_KEY.upper(): json.dumps(_plain(dict(table.meta)))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        flat.write(*args, format="fits", **options)
+
+
+registry.register_writer("fits", Catalog, _write_fits)
 
 
 def check_output(path):
@@ -99,14 +120,9 @@ def write_catalog(table, path, *, overwrite=True):
     path = check_output(path)
     if path.exists() and not overwrite:
         raise FileError(f"{str(path)!r} exists; choose another name, or allow overwriting")
-    table = table.copy(copy_data=False)
-    meta = _plain(dict(table.meta))
+    table = Catalog(table, copy=False)
+    table.meta = _plain(dict(table.meta))
     suffix = path.suffix.lower()
-    if suffix == ".fits":
-        # Header cards hold no nested values: all metadata go into one long string as JSON.
-        table.meta = {_META_KEY.upper(): json.dumps(meta)}
-    else:
-        table.meta = meta
     if suffix == ".ecsv" and not len(table):
         # ECSV cannot read back an empty column of vectors: it becomes one of numbers.
         for name in [name for name in table.colnames if len(table[name].shape) > 1]:
@@ -116,9 +132,7 @@ def write_catalog(table, path, *, overwrite=True):
         if FORMATS[suffix] == "votable":
             write_votable(table, partial)
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-                table.write(partial, format=FORMATS[suffix], overwrite=True)
+            table.write(partial, format=FORMATS[suffix], overwrite=True)
         if suffix == ".fits":
             _describe_fits(table, partial)
         partial.replace(path)
@@ -144,11 +158,11 @@ def _describe_fits(table, path):
 
 def read_catalog(path):
     """
-    Read a catalogue that `write_catalog` wrote.
+    Read a catalogue that `write_catalog`, or ``write`` of a `Catalog`, wrote.
 
     Returns
     -------
-    `~astropy.table.QTable`
+    `Catalog`
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -162,8 +176,8 @@ def read_catalog(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnitsWarning)
             if FORMATS[suffix] == "votable":
-                return read_votable(path)
-            table = QTable.read(path, format=FORMATS[suffix])
+                return Catalog(read_votable(path), copy=False)
+            table = Catalog(QTable.read(path, format=FORMATS[suffix]), copy=False)
     except (OSError, ValueError) as error:
         raise FileError(f"{str(path)!r} is not a catalogue that jaisp can read: {error}") from None
     stored = table.meta.pop(_META_KEY.upper(), None)

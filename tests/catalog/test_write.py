@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable
 from astropy.utils.masked import Masked
 
-from jaisp.catalog import FLAGS, decode_flags, flag_value, read_catalog, write_catalog
+from jaisp.catalog import FLAGS, Catalog, decode_flags, flag_value, read_catalog, write_catalog
 from jaisp.exceptions import ConfigError, FileError
 
 
@@ -49,6 +49,19 @@ def test_round_trip(table, tmp_path, suffix):
     np.testing.assert_array_equal(again["rubin_sky_centroid"].ra.mask, [False, True, False])
     np.testing.assert_array_equal(again["rubin_unrecognized_blend"], table["rubin_unrecognized_blend"])
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.filterwarnings("error")
+def test_fits_keeps_nested_metadata_through_write_itself(table, tmp_path):
+    # What a user calls: no warning that metadata are left out, and slices are catalogues too.
+    Catalog(table)[1:].write(tmp_path / "catalog.fits")
+    back = read_catalog(tmp_path / "catalog.fits")
+    assert isinstance(back, Catalog)
+    assert back.meta == table.meta
+    assert back["id"].tolist() == [2, 3]
+    assert isinstance(back["sky_centroid"], SkyCoord)
+    with pytest.raises(OSError, match="already exists"):
+        back.write(tmp_path / "catalog.fits")
 
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv"])
