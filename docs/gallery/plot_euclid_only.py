@@ -3,8 +3,8 @@
 One survey, or few bands
 ========================
 
-Any subset of the ten bands works. Here: how many objects Euclid alone, Rubin alone and both give on the same
-sky, and how sure each is.
+Any subset of the ten bands works. Here: how many objects both surveys, Euclid alone and VIS alone give on the
+same sky, and how sure each is.
 """
 
 from importlib.resources import files

@@ -55,7 +55,8 @@ class LabelFreeLoss:
         Significance in sigma above which a target is to be found; between the two it is neither.
     render_start : float
         Fraction of the steps after which slots are fitted to both images. Until then they only learn to find
-        the proposals, in half the time: the many slots of a young network explain nothing.
+        the proposals, in half the time: the many slots of a young network explain nothing. The fit begins at
+        ``jepa_start`` at the latest.
     confirm_start : float
         Fraction of the steps after which the fit decides what a source is, instead of the proposals; 1 for
         never. In the one run that was measured F1 fell from .733 to .636 within 360 steps of it.
