@@ -106,19 +106,13 @@ def match_positions(
     chi2 = distance**2 / variance
     if embedding1 is None or embedding2 is None:
         cosine = np.full(len(i), np.nan)
-        log_odds_similarity = np.zeros(len(i))
     else:
         cosine = np.einsum("kd,kd->k", np.asarray(embedding1)[i], np.asarray(embedding2)[j]).astype(float)
-        log_odds_similarity = similarity[0] * (cosine - similarity[1])
     if area is None:
         span = np.ptp(np.concatenate([xy1, xy2]), axis=0)
         area = max(span[0] * span[1], np.pi * radius**2)
-    # Odds of being the same object, against an unrelated one of the mean density (Budavari & Szalay 2008).
-    log_odds = -(_FREEDOM / 2 + 1) * np.log1p(chi2 / _FREEDOM) - np.log(2 * np.pi * variance * (m / area))
-    log_odds = trust * log_odds + log_odds_similarity
-    odds = np.exp(np.minimum(log_odds, 700))
-    row_odds, column_odds = np.bincount(i, odds, n), np.bincount(j, odds, m)
-    probability = odds / (1 + row_odds[i] + column_odds[j] - odds)
+    log_odds = pair_odds(chi2, variance, m / area, cosine, trust=trust, similarity=similarity)
+    probability = pair_probability(i, j, log_odds, n, m)
 
     gain = log_odds - np.log(_LEAST_ODDS)
     allowed = np.flatnonzero(gain > 0)
@@ -132,6 +126,25 @@ def match_positions(
         probability=probability[order],
         n_candidates=np.bincount(i, minlength=n),
     )
+
+
+def pair_odds(chi2, variance, density, cosine, *, trust=_TRUST, similarity=_SIMILARITY):
+    """
+    Log odds that two objects are one, and not unrelated ones (Budavari & Szalay 2008); see `match_positions`.
+
+    ``chi2`` of their separation, its ``variance`` in square arcsec, ``density`` of unrelated objects per
+    square arcsec, and ``cosine`` of their embeddings, NaN where there are none.
+    """
+    log_odds = -(_FREEDOM / 2 + 1) * np.log1p(chi2 / _FREEDOM) - np.log(2 * np.pi * variance * density)
+    slope, middle = similarity
+    return trust * log_odds + np.where(np.isnan(cosine), 0.0, slope * (cosine - middle))
+
+
+def pair_probability(i, j, log_odds, n, m):
+    """Probability of each pair of objects ``i`` of ``n`` and ``j`` of ``m``, given their other pairs."""
+    odds = np.exp(np.minimum(log_odds, 700))
+    row_odds, column_odds = np.bincount(i, odds, n), np.bincount(j, odds, m)
+    return odds / (1 + row_odds[i] + column_odds[j] - odds)
 
 
 def _assign_sparse(i, j, cost, n, m):
