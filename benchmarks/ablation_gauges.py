@@ -9,7 +9,14 @@ from jaisp.simulation import NoiseBank, draw_tile
 
 VIEWS = ("joint", "rubin", "euclid")
 #: What training's validation says of slots on true sources: nothing where slots lie on none.
-OF_SOURCES = ("similarity", "retrieval_top1", "retrieval_chance", "effective_rank")
+OF_SOURCES = (
+    "similarity",
+    "similarity_elsewhere",
+    "retrieval_top1",
+    "retrieval_chance",
+    "retrieval_elsewhere",
+    "effective_rank",
+)
 
 
 def judge(model, bank, *, seed=5_000_000, batch_size=8, all_active=False):

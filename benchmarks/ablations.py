@@ -109,6 +109,7 @@ VARIANTS = [
     agree("matching", "position", matching="position"),
     agree("matching", "similarity", matching="similarity"),
     agree("JEPA", "weight 0", kind="Views"),
+    agree("window", "whole tiles", window=1.0),
     Variant("patch", '3.2"', model={"patch_size": 32}),
     Variant("patch", '0.8"', model={"patch_size": 8}),
     Variant("survey", "Rubin alone", kind=MODULE + "RubinAlone", loss={"survey_dropout": 0.0}),
@@ -202,12 +203,14 @@ COLUMNS = {
     "f1_rubin": "F1 Rubin",
     "f1_euclid": "F1 Euclid",
     "similarity": "one source",
+    "similarity_elsewhere": "elsewhere",
     "matched": "matched",
     "shuffled": "shuffled",
     "noise": "noise",
     "noise_slots": "active on noise",
     "retrieval_top1": "top-1",
     "retrieval_chance": "chance",
+    "retrieval_elsewhere": "top-1 elsewhere",
     "effective_rank": "rank",
     "spread": "spread",
     "std": "std",
@@ -215,7 +218,8 @@ COLUMNS = {
     "tiles_per_second": "tiles/s",
 }
 
-QUESTIONS = ("label", "queries", "patch", "survey", "regulariser", "matching", "JEPA")  # as they are shown
+# As they are shown.
+QUESTIONS = ("label", "queries", "patch", "survey", "regulariser", "matching", "JEPA", "window")
 #: The tables: questions in the rows, gauges in the columns.
 TABLES = {
     "finding": (
@@ -223,11 +227,13 @@ TABLES = {
         ("F1", "F1 Rubin", "F1 Euclid", "active on noise", "steps", "tiles/s"),
     ),
     "agreeing": (
-        ("queries", "regulariser", "matching", "JEPA"),
+        ("queries", "regulariser", "matching", "JEPA", "window"),
         (
             "F1",
             "one source",
+            "elsewhere",
             "top-1",
+            "top-1 elsewhere",
             "chance",
             "matched",
             "shuffled",
@@ -284,7 +290,7 @@ def draw(table, path):
 
     panels = {
         "F1": "F1, both surveys",
-        "top-1": "partner found by embedding",
+        "top-1 elsewhere": "partner found by embedding, elsewhere",
         "rank": "effective rank",
         "spread": "spread of a slot over images",
     }

@@ -101,8 +101,8 @@ class LossConfig:
     matching : {"both", "position", "similarity"}
         What matches the slots of the two surveys: position and, increasingly, similarity, or one of them.
     window : float
-        From JEPA's start on the view of one survey is shown a window of the tile, at another place for each
-        survey: its sides as a fraction of the tile's; see `jaisp.training.windows`. 1 for whole tiles.
+        From JEPA's start on the view of one survey is shown a window of the tile, in opposite corners for the
+        two surveys: its sides as a fraction of the tile's; see `jaisp.training.windows`. 1 for whole tiles.
     positive_snr, ignore_snr : float
         Truth above the first is to be found; between the two it is neither right nor wrong.
     survey_dropout, band_dropout : float
@@ -136,8 +136,8 @@ class LossConfig:
                 raise ConfigError(
                     f"unknown {name} {value!r}{suggest(value, allowed)}; allowed: {', '.join(allowed)}"
                 )
-        if not 0.5 <= self.window <= 1:  # smaller ones would hardly overlap
-            raise ConfigError(f"window must be in [0.5, 1], not {self.window}")
+        if not 0.7 <= self.window <= 1:  # smaller ones, in opposite corners, would hardly overlap
+            raise ConfigError(f"window must be in [0.7, 1], not {self.window}")
         if self.ignore_snr > self.positive_snr:
             raise ConfigError(f"ignore_snr {self.ignore_snr} is above positive_snr {self.positive_snr}")
         for name in ("survey_dropout", "band_dropout"):

@@ -142,7 +142,8 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
     Predictive loss between matched active slots of the two surveys, in both directions.
 
     The target's gradient is stopped: space images know more than ground images, and the better view
-    should not be pulled down to the worse. The joint slots are aligned with both.
+    should not be pulled down to the worse. The joint slots follow both; these do not follow them, since
+    both are shown the same place (see `jaisp.training.windows`). The regulariser sees all active slots.
 
     Parameters
     ----------
@@ -184,7 +185,7 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
     for single in (rubin, euclid):
         tile_s, k, joint_slot = match_surveys(single, outputs["joint"], **weights)
         loss = loss + 0.25 * distance(
-            single["projection"][tile_s, k], outputs["joint"]["projection"][tile_s, joint_slot]
+            outputs["joint"]["projection"][tile_s, joint_slot], single["projection"][tile_s, k].detach()
         )
     with torch.no_grad():
         unit_r, unit_e = functional.normalize(z_rubin, dim=-1), functional.normalize(z_euclid, dim=-1)
@@ -196,7 +197,8 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
             "n_matched": float(n),
             "embedding_std": z_rubin.std(0).mean().item(),
         }
-    regularizer = 0.5 * (regularize(z_rubin) + regularize(z_euclid))
+    active = [one["projection"][(one["activity_logit"] > 0) & one["valid"]] for one in (rubin, euclid)]
+    regularizer = sum(regularize(one) for one in active) / len(active)
     readout = readout_loss(model, (z_rubin, z_euclid), _readout_targets(rubin, euclid, tile, i, j))
     return {"jepa": loss, "regularizer": regularizer, "readout": readout}, gauges
 

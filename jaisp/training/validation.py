@@ -124,8 +124,8 @@ def validate(model, bank, *, batch_size=8):
     dict
         ``val/f1`` and ``val/completeness`` (at purity 0.95) of each view; of objects above S/N 10 the
         similarity of true pairs, of those of other tiles (matched by similarity alone, and as on the sky),
-        retrieval within the tile, effective rank, and the similarity of true pairs that lie elsewhere in what
-        each survey's view is shown: what is lost there was not of the object.
+        retrieval within the tile, effective rank, and the similarity and the retrieval of true pairs that lie
+        elsewhere in what each survey's view is shown: what is lost there was not of the object.
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()
@@ -171,6 +171,8 @@ def validate(model, bank, *, batch_size=8):
     apart = true_pairs(objects["rubin elsewhere"], objects["euclid elsewhere"])
     if gauges and len(apart.first):
         gauges["similarity_elsewhere"] = apart.mean
+        found = retrieval(objects["rubin elsewhere"], objects["euclid elsewhere"])
+        gauges["retrieval_elsewhere"] = found.top(1)
     metrics.update({f"val/{name}": value for name, value in gauges.items()})
     return metrics
 

@@ -3,7 +3,9 @@
 Windows of tiles for the views of one survey.
 
 A network with edges knows where in its tile an object lies, and two views of one tile could agree about that
-instead of the object. So each survey's view is shown a window of its own.
+instead of the object. So each survey's view is shown a window of its own, in opposite corners: where sides
+are three quarters of the tile's, the place of an object in one window says next to nothing (a correlation of
+.14 along each axis) of that in the other. Windows drawn independently would leave .88.
 """
 
 import numpy as np
@@ -41,7 +43,7 @@ def place_window(shape, share, place):
 
 def draw_windows(shape, share, rng):
     """
-    Draw a window for each survey's view.
+    Draw windows for the surveys' views, in opposite corners of the tile.
 
     Parameters
     ----------
@@ -58,7 +60,11 @@ def draw_windows(shape, share, rng):
     """
     if share == 1:
         return {}
-    return {view: place_window(shape, share, rng.random(2)) for view in ("rubin", "euclid")}
+    corner = rng.integers(2, size=2)
+    return {
+        "rubin": place_window(shape, share, corner),
+        "euclid": place_window(shape, share, 1 - corner),
+    }
 
 
 def window_truth(truth, window):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from jaisp.exceptions import ConfigError
+from jaisp.models import DETRJEPA, DETRJEPAConfig
 from jaisp.training.config import LossConfig
-from jaisp.training.losses import _readout_targets, heat_loss, readout_loss, set_loss, view_snr
+from jaisp.training.losses import _readout_targets, heat_loss, jepa_loss, readout_loss, set_loss, view_snr
 from jaisp.training.matching import assign, match_surveys, match_truth
 from jaisp.training.regularizers import REGULARIZERS, sigreg, vicreg, visreg
 
@@ -194,6 +195,47 @@ def test_readout_is_of_brightness_and_colours():
     said = _readout_targets(rubin, euclid, zero, zero, zero)
     expected = torch.cat([torch.tensor([28.5]), 2 * torch.arange(9.0) + 1, torch.tensor([0.5, 0.5])])
     torch.testing.assert_close(said, expected[None])
+
+
+def between(joint_seed):
+    """Terms between views of twelve sources, the last inactive in Rubin, and gradients by view."""
+    model = DETRJEPA(DETRJEPAConfig.tiny())
+    places = [[20.0 * k, 20.0] for k in range(12)]
+    outputs = {}
+    for number, view in enumerate(("rubin", "euclid", "joint")):
+        output = make_output(places, [1.0] * 11 + [-1.0 if view == "rubin" else 1.0])
+        rng = torch.Generator().manual_seed(joint_seed if view == "joint" else number)
+        dim = model.config.embedding_dim
+        output["projection"] = torch.randn(1, 12, dim, generator=rng).requires_grad_()
+        output["flux_asinh"] = torch.randn(1, 12, 10, generator=rng)
+        output["log_radius"] = output["star_logit"] = torch.randn(1, 12, generator=rng)
+        outputs[view] = output
+    torch.manual_seed(0)  # of the predictors
+    for part in (model.predict_rubin, model.predict_euclid):
+        for value in part.parameters():
+            torch.nn.init.normal_(value, std=0.1)
+    terms, gauges = jepa_loss(model, outputs, similarity_weight=0.0, regularize=vicreg)
+    projections = [outputs[view]["projection"] for view in ("rubin", "euclid", "joint")]
+    return gauges, {
+        name: torch.autograd.grad(terms[name], projections, retain_graph=True, materialize_grads=True)
+        for name in ("jepa", "regularizer")
+    }
+
+
+def test_joint_slots_follow_those_of_the_surveys_and_not_the_other_way_round():
+    (gauges, one), (_, other) = between(10), between(11)
+    assert gauges["n_matched"] == 11
+    for survey in (0, 1):
+        torch.testing.assert_close(one["jepa"][survey], other["jepa"][survey], rtol=0, atol=0)
+    assert one["jepa"][2].abs().sum() > 0
+
+
+def test_regularizer_sees_all_active_slots_matched_or_not():
+    _, gradients = between(10)
+    rubin, euclid, joint = (part[0].abs().sum(-1) > 0 for part in gradients["regularizer"])
+    assert rubin.tolist() == [True] * 11 + [False]
+    assert euclid.all()
+    assert not joint.any()
 
 
 def test_similarity_alone_matches_slots_wherever_they_are():
