@@ -155,7 +155,8 @@ def _measure_noise(pair):
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(lambda one: one[0].noise[one[1]], bands))
     for image in images:
-        image.findings.sort(key=lambda finding: image.bands.index(finding.band))
+        # Of all bands of the survey: align keeps the finding of a band that it left out.
+        image.findings.sort(key=lambda finding: image.survey.index(finding.band))
 
 
 def _measure(pair, sources, logit, calibration, *, refine, offset):
