@@ -195,7 +195,8 @@ def provenance(model, pair, *, thresholds, offset):
             "reference": pair.reference,
             "shape": [int(side) for side in pair.shape],
             "pixel_scale_arcsec": EUCLID.pixel_scale,
-            "wcs": dict(pair.wcs.to_header()),  # ellipses are turned against its axes
+            # Ellipses are turned against its axes. Relaxed, lest distortion (SIP) be left out.
+            "wcs": dict(pair.wcs.to_header(relax=True)),
         },
         "thresholds": thresholds,
         "astrometric_offset": offset,

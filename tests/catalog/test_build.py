@@ -1,8 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """From images to a table: what happens around detection and measurement."""
 
+import numpy as np
+import pytest
+from astropy.table import QTable
+from astropy.wcs import WCS, Sip
+
+from jaisp import DETRJEPA
+from jaisp.catalog import read_catalog, write_catalog
 from jaisp.catalog.build import _measure_noise
+from jaisp.catalog.table import provenance
 from jaisp.io import align
+from jaisp.models.config import DETRJEPAConfig
 from jaisp.surveys import EUCLID, RUBIN
 
 from .drawn import make_image
@@ -18,3 +27,20 @@ def test_findings_of_bands_that_align_left_out():
     _measure_noise(pair)
     # In the order of the survey, with the band that is not there.
     assert [finding.band for finding in pair.rubin.findings] == ["g", "r", "r", "i"]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet"])
+def test_metadata_hold_the_distortion_of_the_grid(tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("pandas")
+    euclid = make_image(EUCLID, {"VIS": 60})
+    bent = np.zeros((3, 3))
+    bent[2, 0] = 1e-4
+    euclid.wcs.sip = Sip(bent, bent, None, None, euclid.wcs.wcs.crpix)
+    euclid.wcs.wcs.set()
+    pair = align(euclid=euclid)
+    meta = provenance(DETRJEPA(DETRJEPAConfig.tiny()), pair, thresholds={}, offset={})
+    write_catalog(QTable({"id": [1]}, meta=meta), tmp_path / f"catalog.{suffix}")
+    wcs = WCS(read_catalog(tmp_path / f"catalog.{suffix}").meta["grid"]["wcs"])
+    assert wcs.pixel_to_world(0, 0).separation(pair.wcs.pixel_to_world(0, 0)).mas < 0.01
