@@ -11,6 +11,7 @@ import numpy as np
 
 from jaisp.exceptions import ConfigError, FileError, ImageError, JaispError
 from jaisp.io import align, read_euclid, read_rubin
+from jaisp.simulation._folder import whole_folder
 from jaisp.training._run_files import require_space
 from jaisp.training.config import DataConfig
 
@@ -129,10 +130,11 @@ class TileBank:
         }
 
     def save(self, folder):
-        """Write one ``.npy`` for each array, and last what says that they are whole."""
-        for name, values in self.arrays.items():
-            np.save(folder / f"{name}.npy", values)
-        (folder / "tiles.json").write_text(json.dumps({"names": sorted(self.arrays), "n": len(self)}))
+        """Write one ``.npy`` for each array, and what says that they are whole: all of it or nothing."""
+        with whole_folder(folder, "tiles.json") as partial:
+            for name, values in self.arrays.items():
+                np.save(partial / f"{name}.npy", values)
+            (partial / "tiles.json").write_text(json.dumps({"names": sorted(self.arrays), "n": len(self)}))
 
     @classmethod
     def load(cls, folder):
@@ -172,10 +174,10 @@ def load_tiles(config, cache, *, progress=None):
         for bank, folder in zip(banks, folders, strict=True):
             n_bytes = sum(values.nbytes for values in bank.arrays.values())
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise FileError(f"cannot make the cache {str(folder)!r}: {error.strerror}") from None
-            require_space(folder, n_bytes, f"{len(bank)} tiles")
+            require_space(folder.parent, n_bytes, f"{len(bank)} tiles")
             try:
                 bank.save(folder)
             except OSError as error:
