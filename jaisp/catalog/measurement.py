@@ -88,7 +88,7 @@ class Measurement:
     flux, flux_err : ndarray, shape (n, 10)
         nJy, Rubin ugrizy then Euclid VIS, Y, J, H; NaN where a band is missing or masked.
     coverage : ndarray, shape (n, 10)
-        Share of the light that falls on good pixels; NaN where the band is missing.
+        Share of the light that falls on good pixels; NaN where the band is missing or its image ends.
     group, n_group : ndarray of int, shape (n,)
         Number of the blend (from 1) and its members.
     refined : ndarray of bool, shape (n,)

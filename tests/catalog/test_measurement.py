@@ -97,6 +97,31 @@ def test_masked_source_has_no_flux_in_that_band():
     assert result.flux[1, 6] == pytest.approx(900, rel=0.1)
 
 
+def test_where_an_image_ends_its_band_is_missing():
+    """Beyond its pixels there is no image; a masked hole in it, however large, is not that."""
+    rng = np.random.default_rng(9)
+    truth = [(60.0, 200.0, 900.0, 0.0), (200.0, 60.0, 900.0, 0.0), (200.0, 200.0, 900.0, 0.0)]
+    euclid = draw("euclid", ["VIS", "Y", "H"], truth, 300, rng)
+    euclid.mask["Y"][:, 130:] = True
+    euclid.mask["H"][:130, 130:270] = True
+    euclid.mask["H"][:8] = False
+    rubin = draw("rubin", ["i"], truth, 150, rng)
+    rubin.mask["i"][:, 15:] = True  # the largest stamps of the others do not reach it
+    result = measure(align(rubin, euclid), make_sources(np.array(truth)[:, :2], np.zeros(3), rng))
+    channels = [3, 6, 7, 9]
+    assert np.isnan(result.coverage[:, channels]).tolist() == [
+        [True, False, False, False],
+        [True, False, True, False],
+        [True, False, True, False],
+    ]
+    assert result.coverage[1, 9] == 0
+    assert np.isnan(result.flux[:, channels]).tolist() == [
+        [True, False, False, False],
+        [True, False, True, True],
+        [True, False, True, False],
+    ]
+
+
 def test_own_photon_noise_is_not_a_mask():
     """A bright star's pixels are noisier than the sky's, and as good."""
     rng = np.random.default_rng(16)
