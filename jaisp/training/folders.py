@@ -11,6 +11,7 @@ import numpy as np
 
 from jaisp.exceptions import ConfigError, FileError, ImageError, JaispError
 from jaisp.io import align, read_euclid, read_rubin
+from jaisp.io._load import without_companions
 from jaisp.simulation._folder import whole_folder
 from jaisp.training._run_files import require_space
 from jaisp.training.config import DataConfig
@@ -83,10 +84,8 @@ def find_pairs(folder):
         raise FileError(f"[data] folder {str(folder)!r} {what}")
     pairs = {}
     for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        rubin, euclid = (
-            sorted({str(path) for name in names for path in place.glob(name) if "_psf.fits" not in path.name})
-            for names in (_RUBIN_NAMES, _EUCLID_NAMES)
-        )
+        rubin = _images(place, _RUBIN_NAMES, ("psf",))
+        euclid = _images(place, _EUCLID_NAMES, ("rms", "flag", "psf"))
         if not rubin and not euclid:
             continue
         if not rubin or not euclid:
@@ -104,6 +103,12 @@ def find_pairs(folder):
             f"{', '.join(_EUCLID_NAMES)} there, or into one folder for each pair"
         )
     return pairs
+
+
+def _images(place, names, companions):
+    """Files of these names in a folder, less those that are read along with others."""
+    found = {str(path) for name in names for path in place.glob(name) if "_psf.fits" not in path.name}
+    return [path for path, _ in without_companions([(path, None) for path in sorted(found)], companions)]
 
 
 class TileBank:

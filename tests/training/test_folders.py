@@ -78,6 +78,14 @@ def test_tiles_are_cut_once_and_split(pairs, tmp_path, monkeypatch):
     np.testing.assert_array_equal(again[1]["euclid_snr"], training[1]["euclid_snr"])
 
 
+def test_companions_are_no_images(tmp_path):
+    names = ("rubin_i", "rubin_i_PSF", "euclid_VIS", "euclid_VIS_rms", "euclid_VIS_FLAG", "euclid_VIS_psf")
+    for name in names:
+        (tmp_path / f"{name}.fits").touch()
+    (pair,) = find_pairs(tmp_path).values()
+    assert pair == ([str(tmp_path / "rubin_i.fits")], [str(tmp_path / "euclid_VIS.fits")])
+
+
 def test_half_written_tiles_are_not_taken_for_whole(tmp_path, monkeypatch):
     bank = TileBank({"rubin_noise": np.zeros((2, 6)), "euclid_noise": np.zeros((2, 4))})
     monkeypatch.setattr(np, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
