@@ -214,6 +214,21 @@ def test_bad_config(tmp_path, text, message):
         load_config(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "model", "data", "message"),
+    [
+        ("supervised", {"patch_size": 32}, {"scenes": {"size": 80}}, r"80 .* of 32 pixels, e.g. 64 or 96"),
+        ("patch", {}, {"scenes": {"size": 100}}, r"\[data.scenes\] size = 100 does not suit this PatchJEPA"),
+        ("objects", {}, {"scenes": {"size": 100}}, "it takes multiples of 16 pixels, e.g. 96 or 112"),
+        ("labelfree", {"patch_size": 32}, {"folder": "x", "tile_size": 80}, r"\[data\] tile_size = 80"),
+    ],
+)
+def test_tiles_that_a_model_cannot_take_are_refused_before_they_are_made(kind, model, data, message):
+    values = {"objective": {"kind": kind}, "model": model, "data": data, "optimizer": {"device": "cpu"}}
+    with pytest.raises(ConfigError, match=message):
+        check(TrainingConfig.from_dict(values))
+
+
 @pytest.mark.parametrize("name", ["patch_jepa", "object_jepa"])
 def test_recipes_of_the_bundled_weights_are_valid(name):
     import jaisp.training
