@@ -95,7 +95,7 @@ class Measurement:
         Whether position (and shape) come from the likelihood.
     failed : ndarray of bool, shape (n,)
         Refinement ran away and was undone.
-    clipped : ndarray of bool, shape (n,)
+    large : ndarray of bool, shape (n,)
         Larger than the largest stamp.
     offset : `~jaisp.catalog.OffsetField`
         Euclid minus Rubin positions that the pixels ask for.
@@ -116,7 +116,7 @@ class Measurement:
     n_group: np.ndarray
     refined: np.ndarray
     failed: np.ndarray
-    clipped: np.ndarray
+    large: np.ndarray
     offset: OffsetField
 
     def with_model_errors(self, is_point):
@@ -235,7 +235,7 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     for k, members in enumerate(groups):
         number[members] = k + 1
     counts = np.bincount(label, minlength=label.max() + 1 if n else 0)
-    largest = [sizes >= plane.largest for plane, sizes in zip(planes, solver.sizes, strict=True)]
+    largest = [sizes > plane.largest for plane, sizes in zip(planes, solver.sizes, strict=True)]
     return Measurement(
         x=state[:, 0],
         y=state[:, 1],
@@ -254,6 +254,6 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         n_group=counts[label] if n else np.zeros(0, int),
         refined=moved,
         failed=failed,
-        clipped=np.any(largest, axis=0) if largest else np.zeros(n, bool),
+        large=np.any(largest, axis=0) if largest else np.zeros(n, bool),
         offset=next((plane.offset for plane in planes if plane.survey == "rubin"), OffsetField()),
     )

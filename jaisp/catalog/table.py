@@ -152,7 +152,7 @@ def _flags(pair, joint, measurement, link):
     set_flag(flags, "blended", measurement.n_group > 1)
     set_flag(flags, "unrecognized_blend", link.unrecognized_blend)
     set_flag(flags, "refinement_failed", measurement.failed)
-    set_flag(flags, "large_source", measurement.clipped)
+    set_flag(flags, "large_source", measurement.large)
     return flags
 
 

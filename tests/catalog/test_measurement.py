@@ -134,6 +134,15 @@ def test_own_photon_noise_is_not_a_mask():
     np.testing.assert_allclose(result.flux[0, [6, 9]], 90000, rtol=0.03)
 
 
+def test_large_sources_do_not_fit_into_the_largest_stamp():
+    """The first needs 111 pixels and has the stamp of 128; the second needs more than that."""
+    rng = np.random.default_rng(11)
+    euclid = draw("euclid", ["VIS"], [(150.0, 150.0, 900.0, 1.6)], 300, rng)
+    sources = make_sources(np.array([[150.0, 150.0]] * 2), np.array([1.6, 4.0]), rng)
+    sources.half_light_radius[:] = 1.6, 4.0
+    assert measure(align(euclid=euclid), sources, refine=False).large.tolist() == [False, True]
+
+
 def test_nothing_to_measure():
     rng = np.random.default_rng(7)
     pair = align(euclid=draw("euclid", ["VIS"], [], 100, rng))
