@@ -223,6 +223,7 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         failed = np.hypot(*(state[:, :2] - start[:, :2]).T) > _FARTHEST
         failed |= (state[:, 2] - start[:, 2] > _MOST_GROWTH) & (solver.snr < _EXEMPT_SNR)
         state[failed] = start[failed]
+        solver.shape_variance[failed] = 0  # that of the fit that ran away
         solver.choose_sizes(state)
         solver.step(state, groups)
     moved = (free > 0) & ~failed
@@ -231,9 +232,6 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     fallback = np.maximum(sources.position_err, 0.02)[:, None]
     error = np.where(np.isfinite(error), error, fallback)
     flux_err = np.sqrt(solver.flux_variance + solver.shape_variance)
-    number = np.zeros(n, int)
-    for k, members in enumerate(groups):
-        number[members] = k + 1
     counts = np.bincount(label, minlength=label.max() + 1 if n else 0)
     largest = [sizes > plane.largest for plane, sizes in zip(planes, solver.sizes, strict=True)]
     return Measurement(

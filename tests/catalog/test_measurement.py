@@ -134,6 +134,17 @@ def test_own_photon_noise_is_not_a_mask():
     np.testing.assert_allclose(result.flux[0, [6, 9]], 90000, rtol=0.03)
 
 
+def test_errors_of_fluxes_where_refinement_failed(monkeypatch):
+    """They are those at the network's position and shape, without what the fit that ran away said."""
+    monkeypatch.setattr("jaisp.catalog.measurement._FARTHEST", -1.0)
+    rng = np.random.default_rng(12)
+    pair = align(euclid=draw("euclid", ["VIS"], [(100.0, 100.0, 900.0, 0.5)], 200, rng))
+    sources = make_sources(np.array([[100.0, 100.0]]), np.array([0.5]), rng)
+    failed, never = (measure(pair, sources, refine=refine) for refine in (True, False))
+    assert failed.failed.all()
+    assert failed.flux_err[0, 6] == pytest.approx(never.flux_err[0, 6], rel=0.06)
+
+
 def test_large_sources_do_not_fit_into_the_largest_stamp():
     """The first needs 111 pixels and has the stamp of 128; the second needs more than that."""
     rng = np.random.default_rng(11)
