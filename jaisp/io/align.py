@@ -364,5 +364,6 @@ def _assemble(image, planes, psf, wcs, how):
         if band not in bands
     ]
     new.findings = [*image.findings, *dropped, *new.findings]
-    new.psf_source = {band: image.psf_source[band] for band in bands}
+    # Not "given", neither here nor in what is selected of it, but from where the original's came.
+    new._start({"_psf_pair": {band: (new._given_psf[band], image.psf_source[band]) for band in bands}})
     return new
