@@ -20,6 +20,7 @@ from jaisp.training import TrainingError, check, load_config, objectives, train
 from jaisp.training.config import DataConfig, ObjectiveConfig, OptimizerConfig
 from jaisp.training.data import TileBatches
 from jaisp.training.engine import _learning_rate
+from jaisp.training.objectives.supervised import Supervised
 
 from . import toy
 from .configs import supervised_config, toy_config
@@ -92,6 +93,13 @@ def test_runs_with_other_scenes_share_a_cache(tmp_path, monkeypatch):
     # That of the default settings is where it has always been.
     assert len(list(tmp_path.iterdir())) == 3
     assert SceneBank.load(tmp_path / "scenes_5_3").config == SceneConfig()
+
+
+def test_survey_dropout_ends_where_jepa_starts_if_it_does(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(Supervised, "load_data", lambda *_: None)
+    without = dataclasses.replace(config, loss=dataclasses.replace(config.loss, jepa=0.0))
+    ends = [Supervised(one, tmp_path).hidden()["survey_dropout_end"] for one in (config, without)]
+    assert ends == [2, None]
 
 
 @pytest.mark.parametrize(

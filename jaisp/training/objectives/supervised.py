@@ -74,7 +74,8 @@ class Supervised:
     def hidden(self):
         """Options of `dataset` that say what the network does not get to see in training."""
         loss = self.config.loss
-        end = self.jepa_step * self.config.optimizer.accumulate * self.world_size
+        # JEPA needs both surveys of a tile; where there is none, dropout goes on.
+        end = self.jepa_step * self.config.optimizer.accumulate * self.world_size if loss.jepa > 0 else None
         return {
             "band_dropout": loss.band_dropout,
             "survey_dropout": loss.survey_dropout,
