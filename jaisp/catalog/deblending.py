@@ -86,7 +86,7 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
     ConfigError
         If the catalogue has no such object.
     """
-    images = drawing.survey_images(images)
+    images = drawing.survey_images(images, table)
     image = next((image for image in images if band in image.bands), None)
     if image is None:
         allowed = ", ".join(name for one in images for name in one.bands)

@@ -117,7 +117,7 @@ def plot_catalog(table, images, *, label=None, title=None):
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
-    surveys = drawing.survey_images(images)
+    surveys = drawing.survey_images(images, table)
     figure = figure_class(
         figsize=(6.4 * len(surveys) + 0.9, 6.9), dpi=150, layout="constrained", facecolor=drawing.PAPER
     )
@@ -168,7 +168,7 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
     if len(table) == 0:
         raise ConfigError("the catalogue has no objects, so there are no cut-outs to draw")
     rows = drawing.chosen_rows(table, ids, _MAX_ROWS)
-    columns = [(image, band) for image in drawing.survey_images(images) for band in image.bands]
+    columns = [(image, band) for image in drawing.survey_images(images, table) for band in image.bands]
     figure = figure_class(
         figsize=(1.15 * len(columns) + 0.6, 1.15 * len(rows) + 0.5),
         dpi=150,

@@ -193,6 +193,7 @@ def provenance(model, pair, *, thresholds, offset):
         "bands": bands,
         "grid": {
             "reference": pair.reference,
+            "region": pair.region,
             "shape": [int(side) for side in pair.shape],
             "pixel_scale_arcsec": EUCLID.pixel_scale,
             # Ellipses are turned against its axes. Relaxed, lest distortion (SIP) be left out.

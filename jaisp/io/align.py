@@ -65,6 +65,8 @@ class AlignedPair:
         ``"euclid"``, or ``"rubin"`` where there is no Euclid image: whose frame the positions are in.
     reference_wcs : `~astropy.wcs.WCS`
         WCS of the reference image as it was given.
+    region : str
+        What `align` was asked for.
     """
 
     rubin: SurveyImage | None
@@ -73,6 +75,7 @@ class AlignedPair:
     shape: tuple
     reference: str
     reference_wcs: WCS
+    region: str = "union"
     _to_reference: tuple | None = field(default=None, repr=False)
 
     def to_reference(self, x, y):
@@ -215,6 +218,7 @@ def align(rubin=None, euclid=None, *, region="union", tiles=False):
         shape=shape,
         reference=reference.survey.name,
         reference_wcs=reference.wcs,
+        region=region,
         _to_reference=reference_lies and (x0 - reference_lies.x, y0 - reference_lies.y, reference_lies.scale),
     )
     return pair.tiles() if tiles else pair

@@ -7,7 +7,8 @@ from astropy.table import QTable
 from astropy.wcs import WCS, Sip
 
 from jaisp import DETRJEPA
-from jaisp.catalog import read_catalog, write_catalog
+from jaisp.catalog import deblended_image, plot_attention, read_catalog, slot_attention, write_catalog
+from jaisp.catalog._drawing import aligned
 from jaisp.catalog.build import _measure_noise
 from jaisp.catalog.table import provenance
 from jaisp.io import align
@@ -15,6 +16,30 @@ from jaisp.models.config import DETRJEPAConfig
 from jaisp.surveys import EUCLID, RUBIN
 
 from .drawn import make_image
+
+
+def test_images_are_aligned_as_the_catalogue_was(monkeypatch):
+    """The field of offsets is a function of the grid's pixels, and tiles begin where the grid does."""
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    euclid.wcs.wcs.crpix -= 60, 0
+    pair = align(rubin, euclid, region="overlap")
+    model = DETRJEPA(DETRJEPAConfig.tiny())
+    meta = provenance(model, pair, thresholds={}, offset={})
+    table = QTable({"id": [1]}, meta=meta)
+    assert aligned((rubin, euclid), table).shape == pair.shape != align(rubin, euclid).shape
+    assert aligned(pair, table) is pair
+
+    def told(*images, region):
+        raise InterruptedError(region)
+
+    monkeypatch.setattr("jaisp.io.align", told)
+    for function in (
+        lambda images: deblended_image(table, images, 1, "VIS"),
+        lambda images: slot_attention(model, table, images),
+        lambda images: plot_attention(model, table, images),
+    ):
+        with pytest.raises(InterruptedError, match="overlap"):
+            function((rubin, euclid))
 
 
 def test_findings_of_bands_that_align_left_out():
