@@ -28,6 +28,7 @@ __all__ = [
     "draw_residuals",
     "held",
     "log_limits",
+    "matched",
     "residuals",
     "shrink_factor",
     "survey_images",
@@ -80,7 +81,15 @@ def chosen_rows(table, ids, most):
 
 def held(table, survey):
     """Return the rows that a slot of this survey alone holds."""
-    column = table[f"{survey}_slot"]
+    return _unmasked(table[f"{survey}_slot"])
+
+
+def matched(table):
+    """Return the rows whose slots in the two surveys are matched; both may hold a row without that."""
+    return _unmasked(table["match_similarity"])
+
+
+def _unmasked(column):
     return ~np.broadcast_to(getattr(column, "mask", False), len(column))
 
 

@@ -194,7 +194,7 @@ def plot_crossmatch(table, *, scale=None):
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        The catalogue of a pair. Rows that only one survey holds are counted but not drawn.
+        The catalogue of a pair. Rows that are not matched are counted but not drawn.
     scale : float, optional
         Half width of the panel of residuals in mas. By default it holds 95 % of them.
 
@@ -212,7 +212,7 @@ def plot_crossmatch(table, *, scale=None):
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
-    matched = drawing.held(table, "rubin") & drawing.held(table, "euclid")
+    matched = drawing.matched(table)
     if not matched.any():
         raise ImageError(
             "no object of this catalogue is matched between the two surveys, so there is no cross-match to "
@@ -230,5 +230,5 @@ def plot_crossmatch(table, *, scale=None):
     right.set(xscale="log", xlim=drawing.log_limits(separation))
     right.set(xlabel="separation (mas)", ylabel="match similarity")
     right.grid(alpha=0.25)
-    figure.suptitle(f"{matched.sum()} of {len(table)} objects are held by slots of both surveys")
+    figure.suptitle(f"{matched.sum()} of {len(table)} objects are matched between the surveys")
     return figure

@@ -49,7 +49,7 @@ def plot_offsets(table):
 
     figure = figure_class(figsize=(7, 5.8), dpi=120, layout="constrained", facecolor="white")
     panel = figure.add_subplot()
-    matched = drawing.held(table, "rubin") & drawing.held(table, "euclid")
+    matched = drawing.matched(table)
     places = [start.transform_to(frame), table["sky_centroid"][matched].icrs.transform_to(frame)]
     (xs, ys), dots = ((place.lon.wrap_at("180d").arcsec, place.lat.arcsec) for place in places)
     panel.scatter(*dots, s=3, color="0.75", linewidths=0)
