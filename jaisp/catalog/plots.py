@@ -160,7 +160,7 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
     Raises
     ------
     ConfigError
-        If an id is not in the table, or the table has no rows.
+        If an id is not in the table, there is none, or the table has no rows.
     MissingDependencyError
         If matplotlib is not installed.
     """
@@ -168,6 +168,8 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
     if len(table) == 0:
         raise ConfigError("the catalogue has no objects, so there are no cut-outs to draw")
     rows = drawing.chosen_rows(table, ids, _MAX_ROWS)
+    if not rows:
+        raise ConfigError("no object is asked for, so there are no cut-outs to draw; give at least one id")
     columns = [(image, band) for image in drawing.survey_images(images, table) for band in image.bands]
     figure = figure_class(
         figsize=(1.15 * len(columns) + 0.6, 1.15 * len(rows) + 0.5),

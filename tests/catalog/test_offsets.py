@@ -146,3 +146,5 @@ def test_picture_of_the_field():
     assert quiver.U.mean() == pytest.approx(-35, abs=4)
     assert quiver.V.mean() == pytest.approx(-20, abs=4)
     assert panel.get_xlim()[0] > panel.get_xlim()[1]
+    with pytest.raises(ConfigError, match="has no objects, so there is no sky"):
+        plot_offsets(table[:0])

@@ -164,6 +164,8 @@ class TestCutouts:
             plots.plot_cutouts(table, pair, [9])
         with pytest.raises(ConfigError, match="no cut-outs to draw"):
             plots.plot_cutouts(table[:0], pair)
+        with pytest.raises(ConfigError, match="no object is asked for"):
+            plots.plot_cutouts(table, pair, [])
 
 
 class TestCrossmatch:
