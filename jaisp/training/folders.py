@@ -211,6 +211,11 @@ def _cut(pairs, config, progress):
         parts[1].extend(tiles[len(tiles) - n_validation :])
         if progress is not None:
             progress(number + 1, len(pairs))
+    if not parts[0]:
+        raise ConfigError(
+            f"validation_share = {config.validation_share} of {len(parts[1])} tiles of {config.tile_size} "
+            "pixels leaves none to train on; give a smaller share, more images, or a smaller tile_size"
+        )
     if len(parts[1]) < 2:  # too few to spare a stripe of any pair
         moved = parts[0][-2:]
         if len(parts[0]) < 4:

@@ -97,6 +97,12 @@ def test_half_written_tiles_are_not_taken_for_whole(tmp_path, monkeypatch):
     assert len(TileBank.load(tmp_path / "training")) == 2
 
 
+def test_a_validation_share_that_leaves_nothing_to_train_on(pairs, tmp_path):
+    config = FolderConfig(folder=str(pairs), tile_size=160, validation_share=0.95)
+    with pytest.raises(ConfigError, match=r"validation_share = 0.95 of \d+ tiles of 160 pixels leaves none"):
+        load_tiles(config, tmp_path)
+
+
 def test_turned_tiles_keep_the_surveys_together():
     tile = {"rubin_snr": np.zeros((6, 8, 8)), "euclid_snr": np.zeros((4, 16, 16)), "rubin_noise": np.ones(6)}
     tile["rubin_snr"][:, 1, 3] = 1
