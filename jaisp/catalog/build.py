@@ -142,7 +142,12 @@ def make_catalog(
     table = build_table(pair, joint, measurement, link, probabilities)
     offset = _offset_on_sky(pair, measurement.offset)
     table.meta.update(provenance(model, pair, thresholds=thresholds, offset=offset))
-    table = table[table["activity"] > activity]
+    return _ranked(table, activity)
+
+
+def _ranked(table, activity):
+    """Rows of at least some activity, the most active first, numbered from 1."""
+    table = table[table["activity"] >= activity]
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"][:] = np.arange(1, len(table) + 1)
     return table

@@ -9,13 +9,19 @@ from astropy.wcs import WCS, Sip
 from jaisp import DETRJEPA
 from jaisp.catalog import deblended_image, plot_attention, read_catalog, slot_attention, write_catalog
 from jaisp.catalog._drawing import aligned
-from jaisp.catalog.build import _measure_noise
+from jaisp.catalog.build import _measure_noise, _ranked
 from jaisp.catalog.table import provenance
 from jaisp.io import align
 from jaisp.models.config import DETRJEPAConfig
 from jaisp.surveys import EUCLID, RUBIN
 
 from .drawn import make_image
+
+
+def test_the_threshold_is_the_smallest_activity_of_a_row():
+    table = _ranked(QTable({"id": [1, 2, 3], "activity": [0.5, 0.4, 0.9]}), 0.5)
+    assert table["activity"].tolist() == [0.9, 0.5]
+    assert table["id"].tolist() == [1, 2]
 
 
 def test_images_are_aligned_as_the_catalogue_was(monkeypatch):
