@@ -15,7 +15,7 @@ from jaisp.catalog._votable import read_votable, write_votable
 from jaisp.catalog.columns import split_coordinates
 from jaisp.exceptions import FileError, MissingDependencyError
 
-__all__ = ["FORMATS", "check_output", "read_catalog", "write_catalog"]
+__all__ = ["FORMATS", "check_output", "plain", "read_catalog", "write_catalog"]
 
 #: File suffixes, and the astropy formats behind them.
 FORMATS = {
@@ -67,14 +67,14 @@ def check_output(path):
     return path
 
 
-def _plain(value):
+def plain(value):
     """Return metadata as what JSON and YAML can hold."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -100,7 +100,7 @@ def write_catalog(table, path, *, overwrite=True):
     if path.exists() and not overwrite:
         raise FileError(f"{str(path)!r} exists; choose another name, or allow overwriting")
     table = table.copy(copy_data=False)
-    meta = _plain(dict(table.meta))
+    meta = plain(dict(table.meta))
     suffix = path.suffix.lower()
     if suffix == ".fits":
         # Header cards hold no nested values: all metadata go into one long string as JSON.
