@@ -9,6 +9,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable
 from astropy.utils.masked import Masked
+from scipy.special import expit
 
 from jaisp import __version__
 from jaisp.catalog.columns import describe_columns
@@ -107,7 +108,7 @@ def build_table(pair, joint, measurement, link, probabilities):
     angle = np.degrees(0.5 * np.arctan2(measurement.e2, measurement.e1))
     table["orientation"] = angle * u.deg
     table["bulge_fraction"] = measurement.bulge_fraction
-    table["star_probability"] = 1 / (1 + np.exp(-np.clip(joint.star_logit.astype(float), -50, 50)))
+    table["star_probability"] = expit(joint.star_logit.astype(float))
     table["blend_id"] = measurement.group
     table["n_blended"] = measurement.n_group
     table["rubin_blended_fraction"] = _blended_fraction(pair, measurement, probabilities["activity"])

@@ -52,7 +52,7 @@ class Rules:
     spare_flags: bool = False
 
 
-def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None, meta=None):
+def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
     """Read ``(path, bands named)`` pairs of one survey; `~jaisp.io.read_rubin` tells the other parameters."""
     survey = get_survey(survey)
     planes = []
@@ -86,7 +86,6 @@ def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None, 
             for band, plane in planes.items()
         },
         "calibration": parts.pop("calibration"),
-        **(meta or {}),
     }
     for note in dict.fromkeys(notes):
         warnings.warn(note, JaispWarning, stacklevel=3)

@@ -319,7 +319,6 @@ def _place(image, wcs, origin, shape, binning, lies):
         return None
     shape = shape[0] // binning, shape[1] // binning
     target = rescaled(wcs, 1 / binning, shape) if binning > 1 else wcs
-    middle = (shape[1] - 1) / 2, (shape[0] - 1) / 2
     if lies is None:
         # The PSF is turned and scaled as in the middle of the image itself, which the region may not hold.
         middle = transform(image.wcs, target, (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
