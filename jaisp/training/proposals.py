@@ -94,10 +94,12 @@ def _combine(sums, squares, view):
 
 def _background(maps):
     """Medians of boxes, interpolated: what a map of (B, H, W) has left of halos."""
-    boxes = functional.unfold(maps[:, None], _BOX, stride=_BOX).median(1).values
-    rows, columns = (n // _BOX for n in maps.shape[-2:])
-    boxes = boxes.view(len(maps), 1, rows, columns)
-    return functional.interpolate(boxes, size=maps.shape[-2:], mode="bilinear")[:, 0]
+    height, width = maps.shape[-2:]
+    # Whole boxes, lest the last pixels be left out and the rest be stretched over them.
+    whole = functional.pad(maps[:, None], (0, -width % _BOX, 0, -height % _BOX), mode="replicate")
+    rows, columns = (n // _BOX for n in whole.shape[-2:])
+    boxes = functional.unfold(whole, _BOX, stride=_BOX).median(1).values.view(-1, 1, rows, columns)
+    return functional.interpolate(boxes, scale_factor=_BOX, mode="bilinear")[:, 0, :height, :width]
 
 
 @torch.no_grad()
