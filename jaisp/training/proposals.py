@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from jaisp.models.inputs import VIEWS, matched_filter
+from jaisp.models.layers import distances
 
 __all__ = ["SPECTRA", "best_spectrum", "find_sources", "significance_map"]
 
@@ -125,7 +126,7 @@ def find_sources(tiles, *, lowest=3.0, most=200):
     sums, squares = _spectrum_maps(tiles)
     maps = {view: _combine(sums, squares, view) for view in VIEWS}
     sharp, deep = (_peaks(maps[view] - _background(maps[view]), lowest, most) for view in ("euclid", "joint"))
-    distance = torch.cdist(deep["place"], sharp["place"]) + 1e9 * (sharp["score"] <= 0)[:, None]
+    distance = distances(deep["place"], sharp["place"]) + 1e9 * (sharp["score"] <= 0)[:, None]
     deep["score"] = deep["score"] * (distance.amin(-1) > _SAME)
     place = torch.cat([sharp["place"], deep["place"]], dim=1)
     score = torch.cat([sharp["score"], deep["score"]], dim=1)
@@ -160,7 +161,7 @@ def _peaks(maps, lowest, most):
 
 def _separate(maps, place, score):
     """Which peaks (B, M), highest first, the map falls around before it rises to a higher one."""
-    near = (torch.cdist(place, place) < _DIP_REACH).tril(-1) & (score > 0)[..., None]
+    near = (distances(place, place) < _DIP_REACH).tril(-1) & (score > 0)[..., None]
     tile, faint, bright = torch.nonzero(near, as_tuple=True)
     steps = torch.linspace(0, 1, 13, device=maps.device)[:, None]
     start, end = place[tile, faint, None], place[tile, bright, None]

@@ -108,6 +108,12 @@ def test_match_within_is_one_to_one_and_ends_at_the_radius():
     assert pairs(first, one) == [(0, 0)]
 
 
+def test_distances_of_many_slots_are_as_sharp_as_those_of_few():
+    places = torch.rand(40, 2, generator=torch.Generator().manual_seed(1)) * 200 + 50
+    first, second = view(places.tolist()), view((places + torch.tensor([0.002, 0.0])).tolist())
+    assert pairs(first, second, radius=0.001) == [(k, k) for k in range(40)]
+
+
 def test_match_within_takes_active_and_valid_slots_only():
     first = view([[10.0, 10.0], [30.0, 30.0]])
     second = view([[10.0, 10.0], [30.0, 30.0]], valid=[True, False])
