@@ -15,6 +15,7 @@ __all__ = [
     "LABEL",
     "PAPER",
     "activity_colours",
+    "aligned",
     "channel",
     "channels",
     "chosen_rows",
@@ -27,6 +28,7 @@ __all__ = [
     "draw_residuals",
     "held",
     "log_limits",
+    "matched",
     "residuals",
     "shrink_factor",
     "survey_images",
@@ -50,12 +52,18 @@ _KEYS = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500])  # mas
 _MANY_OBJECTS = 400  # above it, thinner ellipses
 
 
-def survey_images(images):
-    """Return the images of a pair (or of a tuple, aligned first) that are there, Rubin first."""
-    if not hasattr(images, "rubin"):
-        from jaisp.io import align
+def aligned(images, table):
+    """Return a pair as it is, and a tuple of images on the grid on which the catalogue was made of them."""
+    if hasattr(images, "rubin"):
+        return images
+    from jaisp.io import align
 
-        images = align(*images)
+    return align(*images, region=table.meta.get("grid", {}).get("region", "union"))
+
+
+def survey_images(images, table):
+    """Return the images of a pair (or of a tuple, aligned first) that are there, Rubin first."""
+    images = aligned(images, table)
     return [image for image in (images.rubin, images.euclid) if image is not None]
 
 
@@ -73,7 +81,15 @@ def chosen_rows(table, ids, most):
 
 def held(table, survey):
     """Return the rows that a slot of this survey alone holds."""
-    column = table[f"{survey}_slot"]
+    return _unmasked(table[f"{survey}_slot"])
+
+
+def matched(table):
+    """Return the rows whose slots in the two surveys are matched; both may hold a row without that."""
+    return _unmasked(table["match_similarity"])
+
+
+def _unmasked(column):
     return ~np.broadcast_to(getattr(column, "mask", False), len(column))
 
 

@@ -3,6 +3,7 @@
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_fill_holes
 
 from jaisp.catalog.offsets import OffsetField
 from jaisp.image import psf_fwhm, resize_psf
@@ -35,6 +36,7 @@ _SHARE = ((30.0, 0.7), (300.0, 1.0), (np.inf, 2.0))
 _SHALLOWEST, _STEEPEST, _MOST_BEYOND = 3.5, 5.0, 0.1
 # The image of VIS ends where only light bent at the edges of the telescope is left, which falls with r**-3.
 _DIFFRACTION = {"VIS": 3.0}
+_BLOCK = 8  # pixels; a block around a source lies within its stamp
 _BACKGROUND = 0.1  # prior on a local residual background, in units of the pixel noise
 
 
@@ -66,12 +68,14 @@ class Plane:
         self.weight = np.zeros_like(self.residual)
         inside = np.s_[self.pad : -self.pad, self.pad : -self.pad]
         self.typical = np.zeros(len(bands))
+        self._images = []
         for k, band in enumerate(bands):
             self.residual[k][inside] = image.sky_subtracted(band)[here]
             weight = 1 / image.source_variance(band)[here]
             good = np.isfinite(weight) & (weight > 0)
             self.weight[k][inside] = np.where(good, weight, 0)
             self.typical[k] = np.median(weight[good]) if good.any() else 0.0
+            self._images.append(_without_holes(good))
         widest = max(image.psf[band].shape[0] for band in bands)
         psfs = [
             resize_psf(image.psf[band], widest) * encircled_energy(image.psf[band], band) for band in bands
@@ -110,6 +114,14 @@ class Plane:
             for at, side in zip(self._place(state), self.shape, strict=True)
         ]
         return np.logical_and(*inside)
+
+    def has_image(self, state):
+        """Whether bands have an image where the sources are, shape (n, bands): masked holes in it count."""
+        y, x = (np.round(at).astype(int) // _BLOCK for at in self._place(state))
+        ny, nx = self._images[0].shape
+        inside = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
+        y, x = np.where(inside, y, 0), np.where(inside, x, 0)
+        return np.stack([inside & image[y, x] for image in self._images], axis=-1)
 
     def stamps(self, state, size, parameters):
         """Corner pixels y, x (n, 2) and templates with derivatives (n, bands, 1 + parameters, size, size)."""
@@ -202,6 +214,13 @@ class Plane:
         window = self.residual[:, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
         window = torch.from_numpy(window.reshape(bands, -1, 1))
         return (weighted.reshape(bands, rows, -1) @ window)[..., 0].numpy()
+
+
+def _without_holes(good):
+    """Blocks of pixels where there is an image: those with good pixels, and those that such surround."""
+    padded = np.pad(good, [(0, -side % _BLOCK) for side in good.shape])
+    ny, nx = (side // _BLOCK for side in padded.shape)
+    return binary_fill_holes(padded.reshape(ny, _BLOCK, nx, _BLOCK).any(axis=(1, 3)))
 
 
 def encircled_energy(psf, band):

@@ -152,7 +152,7 @@ class Solver:
         """Fill in the equations of each source by itself; the stamps of those that the plane shows."""
         batches = []
         shown = plane.shows(state[members])
-        self.coverage[np.ix_(members[~shown], plane.channels)] = 0
+        self.coverage[np.ix_(members[~shown], plane.channels)] = np.nan
         place = np.column_stack([state[members], *plane.offset(*state[members, :2].T), sizes])
         moved = (place != drawn_at[members]).any(axis=1)
         inner = np.minimum(sizes, plane.largest)
@@ -174,7 +174,8 @@ class Solver:
             part, corners, values = batches.pop()
             design, weighted, block, coverage = plane.equations(corners, values)
             normal[part, :, : block.shape[-1], : block.shape[-1]] = block
-            self.coverage[np.ix_(members[part], plane.channels)] = coverage
+            missing = (coverage == 0) & ~plane.has_image(state[members[part]])
+            self.coverage[np.ix_(members[part], plane.channels)] = np.where(missing, np.nan, coverage)
             for k, source in enumerate(members[part]):
                 stamps[source] = corners[k], design[k], weighted[k]
         return stamps

@@ -7,11 +7,19 @@ import numpy as np
 import torch
 from astropy import units as u
 
-from jaisp.catalog._drawing import INK, LABEL, PAPER, chosen_rows, covered, shrink_factor, survey_images
+from jaisp.catalog._drawing import (
+    INK,
+    LABEL,
+    PAPER,
+    aligned,
+    chosen_rows,
+    covered,
+    shrink_factor,
+    survey_images,
+)
 from jaisp.catalog.detection import decode_tile
 from jaisp.catalog.plots import require_matplotlib, rgb
 from jaisp.exceptions import ConfigError, suggest
-from jaisp.io import align
 from jaisp.io.tiles import owned
 from jaisp.surveys import EUCLID
 
@@ -88,7 +96,7 @@ def slot_attention(model, table, images, ids=None, *, view="joint", size=384, ha
         raise ConfigError(f"only a DETRJEPA has slots that attend to the image, not {type(model).__name__}")
     if view not in _VIEWS:
         raise ConfigError(f"view={view!r}{suggest(view, _VIEWS)}; allowed: {', '.join(_VIEWS)}")
-    pair = images if hasattr(images, "rubin") else align(*images)
+    pair = aligned(images, table)
     rows = chosen_rows(table, ids, _MAX_PANELS)
     places = [[float(value) for value in pair.wcs.world_to_pixel(row["sky_centroid"])] for row in rows]
     owners = [_inside(place, pair.shape) for place in places]
@@ -166,7 +174,7 @@ def plot_attention(model, table, images, ids=None, *, view="joint", layer=None, 
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
-    pair = images if hasattr(images, "rubin") else align(*images)
+    pair = aligned(images, table)
     looks = slot_attention(model, table, pair, ids, view=view)
     columns = min(len(looks), _COLUMNS) or 1
     lines = -(-len(looks) // columns) or 1
@@ -174,7 +182,7 @@ def plot_attention(model, table, images, ids=None, *, view="joint", layer=None, 
         figsize=(3.4 * columns, 3.7 * lines), dpi=120, layout="constrained", facecolor=PAPER
     )
     panels = figure.subplots(lines, columns, squeeze=False).flat
-    pictures = [(image, rgb(image)) for image in reversed(survey_images(pair))]
+    pictures = [(image, rgb(image)) for image in reversed(survey_images(pair, table))]
     if view == "rubin":
         pictures = pictures[-1:]
     half = half_width.to_value(u.arcsec) / EUCLID.pixel_scale

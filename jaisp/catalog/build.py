@@ -144,7 +144,12 @@ def make_catalog(
     table = build_table(pair, joint, measurement, link, probabilities)
     offset = _offset_on_sky(pair, measurement.offset)
     table.meta.update(provenance(model, pair, thresholds=thresholds, offset=offset))
-    table = table[table["activity"] > activity]
+    return _ranked(table, activity)
+
+
+def _ranked(table, activity):
+    """Rows of at least some activity, the most active first, numbered from 1."""
+    table = table[table["activity"] >= activity]
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"][:] = np.arange(1, len(table) + 1)
     return Catalog(table, copy=False)
@@ -157,7 +162,8 @@ def _measure_noise(pair):
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(lambda one: one[0].noise[one[1]], bands))
     for image in images:
-        image.findings.sort(key=lambda finding: image.bands.index(finding.band))
+        # Of all bands of the survey: align keeps the finding of a band that it left out.
+        image.findings.sort(key=lambda finding: image.survey.index(finding.band))
 
 
 def _measure(pair, sources, logit, calibration, *, refine, offset):

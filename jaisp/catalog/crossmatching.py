@@ -178,9 +178,9 @@ def _plane(table, centre):
 
 def _errors(table, default):
     if {"ra_err", "dec_err"} <= set(table.colnames):
-        errors = np.hypot(table["ra_err"].to_value(u.arcsec), table["dec_err"].to_value(u.arcsec)) / np.sqrt(
-            2
-        )
+        # Columns of a plain Table are no Quantities, but have units too.
+        ra_err, dec_err = (u.Quantity(table[name]).to_value(u.arcsec) for name in ("ra_err", "dec_err"))
+        errors = np.hypot(ra_err, dec_err) / np.sqrt(2)
         return np.where(np.isfinite(errors), errors, default)
     return np.full(len(table), default)
 

@@ -86,7 +86,7 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
     ConfigError
         If the catalogue has no such object.
     """
-    images = drawing.survey_images(images)
+    images = drawing.survey_images(images, table)
     image = next((image for image in images if band in image.bands), None)
     if image is None:
         allowed = ", ".join(name for one in images for name in one.bands)
@@ -102,7 +102,8 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
         Cutout2D(values, place, side, wcs=image.wcs, mode="partial", fill_value=fill)
         for values, fill in ((data, np.nan), (sd, np.nan), (image.mask[band].astype(float), 1.0))
     )
-    left, bottom = cut.to_original_position((0, 0))
+    # Of the whole cut-out: to_original_position would give the corner of its part inside the image.
+    left, bottom = np.subtract(cut.origin_original, cut.origin_cutout)
     near = np.flatnonzero(
         (np.abs(x - left - (side - 1) / 2) < side / 2 + _MARGIN)
         & (np.abs(y - bottom - (side - 1) / 2) < side / 2 + _MARGIN)

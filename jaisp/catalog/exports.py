@@ -11,6 +11,7 @@ from astropy.wcs import WCS
 
 from jaisp.catalog.columns import split_coordinates, unite_coordinates
 from jaisp.catalog.flags import flag_value
+from jaisp.catalog.write import plain
 from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, suggest
 
 __all__ = ["read_hats", "to_regions", "write_hats", "write_regions"]
@@ -156,7 +157,7 @@ def write_hats(table, path, *, name="jaisp", rows=100_000):
         catalog = lsdb.from_dataframe(_frame(flat), partition_rows=rows, **options)
     except ValueError as error:
         raise ConfigError(f"rows={rows} is too few for a partition: {error}") from None
-    record = json.dumps({"units": units, "meta": flat.meta})
+    record = json.dumps({"units": units, "meta": plain(dict(flat.meta))})
     catalog.write_catalog(
         path, catalog_name=name, addl_hats_properties={"jaisp_record": record}, progress_bar=False
     )

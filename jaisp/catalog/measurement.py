@@ -88,14 +88,14 @@ class Measurement:
     flux, flux_err : ndarray, shape (n, 10)
         nJy, Rubin ugrizy then Euclid VIS, Y, J, H; NaN where a band is missing or masked.
     coverage : ndarray, shape (n, 10)
-        Share of the light that falls on good pixels; NaN where the band is missing.
+        Share of the light that falls on good pixels; NaN where the band is missing or its image ends.
     group, n_group : ndarray of int, shape (n,)
         Number of the blend (from 1) and its members.
     refined : ndarray of bool, shape (n,)
         Whether position (and shape) come from the likelihood.
     failed : ndarray of bool, shape (n,)
         Refinement ran away and was undone.
-    clipped : ndarray of bool, shape (n,)
+    large : ndarray of bool, shape (n,)
         Larger than the largest stamp.
     offset : `~jaisp.catalog.OffsetField`
         Euclid minus Rubin positions that the pixels ask for.
@@ -116,7 +116,7 @@ class Measurement:
     n_group: np.ndarray
     refined: np.ndarray
     failed: np.ndarray
-    clipped: np.ndarray
+    large: np.ndarray
     offset: OffsetField
 
     def with_model_errors(self, is_point):
@@ -223,6 +223,7 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         failed = np.hypot(*(state[:, :2] - start[:, :2]).T) > _FARTHEST
         failed |= (state[:, 2] - start[:, 2] > _MOST_GROWTH) & (solver.snr < _EXEMPT_SNR)
         state[failed] = start[failed]
+        solver.shape_variance[failed] = 0  # that of the fit that ran away
         solver.choose_sizes(state)
         solver.step(state, groups)
     moved = (free > 0) & ~failed
@@ -231,11 +232,8 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     fallback = np.maximum(sources.position_err, 0.02)[:, None]
     error = np.where(np.isfinite(error), error, fallback)
     flux_err = np.sqrt(solver.flux_variance + solver.shape_variance)
-    number = np.zeros(n, int)
-    for k, members in enumerate(groups):
-        number[members] = k + 1
     counts = np.bincount(label, minlength=label.max() + 1 if n else 0)
-    largest = [sizes >= plane.largest for plane, sizes in zip(planes, solver.sizes, strict=True)]
+    largest = [sizes > plane.largest for plane, sizes in zip(planes, solver.sizes, strict=True)]
     return Measurement(
         x=state[:, 0],
         y=state[:, 1],
@@ -254,6 +252,6 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         n_group=counts[label] if n else np.zeros(0, int),
         refined=moved,
         failed=failed,
-        clipped=np.any(largest, axis=0) if largest else np.zeros(n, bool),
+        large=np.any(largest, axis=0) if largest else np.zeros(n, bool),
         offset=next((plane.offset for plane in planes if plane.survey == "rubin"), OffsetField()),
     )

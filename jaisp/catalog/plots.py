@@ -117,7 +117,7 @@ def plot_catalog(table, images, *, label=None, title=None):
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
-    surveys = drawing.survey_images(images)
+    surveys = drawing.survey_images(images, table)
     figure = figure_class(
         figsize=(6.4 * len(surveys) + 0.9, 6.9), dpi=150, layout="constrained", facecolor=drawing.PAPER
     )
@@ -160,7 +160,7 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
     Raises
     ------
     ConfigError
-        If an id is not in the table, or the table has no rows.
+        If an id is not in the table, there is none, or the table has no rows.
     MissingDependencyError
         If matplotlib is not installed.
     """
@@ -168,7 +168,9 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
     if len(table) == 0:
         raise ConfigError("the catalogue has no objects, so there are no cut-outs to draw")
     rows = drawing.chosen_rows(table, ids, _MAX_ROWS)
-    columns = [(image, band) for image in drawing.survey_images(images) for band in image.bands]
+    if not rows:
+        raise ConfigError("no object is asked for, so there are no cut-outs to draw; give at least one id")
+    columns = [(image, band) for image in drawing.survey_images(images, table) for band in image.bands]
     figure = figure_class(
         figsize=(1.15 * len(columns) + 0.6, 1.15 * len(rows) + 0.5),
         dpi=150,
@@ -194,7 +196,7 @@ def plot_crossmatch(table, *, scale=None):
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        The catalogue of a pair. Rows that only one survey holds are counted but not drawn.
+        The catalogue of a pair. Rows that are not matched are counted but not drawn.
     scale : float, optional
         Half width of the panel of residuals in mas. By default it holds 95 % of them.
 
@@ -212,7 +214,7 @@ def plot_crossmatch(table, *, scale=None):
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
-    matched = drawing.held(table, "rubin") & drawing.held(table, "euclid")
+    matched = drawing.matched(table)
     if not matched.any():
         raise ImageError(
             "no object of this catalogue is matched between the two surveys, so there is no cross-match to "
@@ -230,5 +232,5 @@ def plot_crossmatch(table, *, scale=None):
     right.set(xscale="log", xlim=drawing.log_limits(separation))
     right.set(xlabel="separation (mas)", ylabel="match similarity")
     right.grid(alpha=0.25)
-    figure.suptitle(f"{matched.sum()} of {len(table)} objects are held by slots of both surveys")
+    figure.suptitle(f"{matched.sum()} of {len(table)} objects are matched between the surveys")
     return figure

@@ -36,12 +36,14 @@ def plot_sed(table, ids):
     Raises
     ------
     `~jaisp.exceptions.ConfigError`
-        If an id is not in the table.
+        If an id is not in the table, or there is none.
     `~jaisp.exceptions.MissingDependencyError`
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
     rows = chosen_rows(table, ids, len(table))
+    if not rows:
+        raise ConfigError("no object is asked for, so there are no fluxes to draw; give at least one id")
     columns = min(len(rows), 3)
     lines = -(-len(rows) // columns)
     figure = figure_class(figsize=(5 * columns, 3.6 * lines), layout="constrained", facecolor="white")
@@ -98,7 +100,7 @@ def plot_embedding(table, color_by="activity", *, method="pca", label=()):
     Raises
     ------
     `~jaisp.exceptions.ConfigError`
-        If there is no such column, or it does not hold one number for each row.
+        If there is no such column, it does not hold one number for each row, or an id to label is not there.
     `~jaisp.exceptions.MissingDependencyError`
         If matplotlib, or for UMAP umap-learn, is not installed.
     """
@@ -109,6 +111,7 @@ def plot_embedding(table, color_by="activity", *, method="pca", label=()):
     column = table[name] if name else color_by
     if np.shape(column) != (len(table),) or not (hasattr(column, "dtype") and column.dtype.kind in "biuf"):
         raise ConfigError(f"{name or 'color_by'} does not hold one number for each of {len(table)} objects")
+    labelled = [row.index for row in chosen_rows(table, label, 0)]
     unit = getattr(column, "unit", None)
     numbers = values(column, unit)
     places = embedding_map(table, method=method)
@@ -121,9 +124,8 @@ def plot_embedding(table, color_by="activity", *, method="pca", label=()):
         *places[good].T, c=numbers[good], s=22, vmin=low, vmax=high, cmap="viridis", linewidths=0
     )
     figure.colorbar(points, ax=panel, label=f"{name} ({unit})" if unit else name)
-    for number in label:
-        place = places[np.flatnonzero(np.asarray(table["id"]) == number)[0]]
-        panel.annotate(str(number), place, (4, 4), textcoords="offset points", fontsize=8)
+    for number, row in zip(label, labelled, strict=True):
+        panel.annotate(str(number), places[row], (4, 4), textcoords="offset points", fontsize=8)
     axis = "principal component" if method == "pca" else "UMAP axis"
     panel.set(xlabel=f"{axis} 1", ylabel=f"{axis} 2")
     return figure

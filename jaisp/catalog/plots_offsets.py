@@ -7,6 +7,7 @@ from astropy import units as u
 from jaisp.catalog import _drawing as drawing
 from jaisp.catalog.offsets import offset_field
 from jaisp.catalog.plots import require_matplotlib
+from jaisp.exceptions import ConfigError
 
 __all__ = ["plot_offsets"]
 
@@ -31,17 +32,18 @@ def plot_offsets(table):
     Raises
     ------
     ConfigError
-        If the table's meta data hold no measured offset.
+        If the table's meta data hold no measured offset, or it has no rows.
     MissingDependencyError
         If matplotlib is not installed.
     """
     figure_class = require_matplotlib()
     field, wcs = offset_field(table)
+    if not len(table):
+        raise ConfigError("the catalogue has no objects, so there is no sky on which to draw the offset")
     x, y = wcs.world_to_pixel(table["sky_centroid"])
-    centre = table["sky_centroid"][0] if len(table) else wcs.pixel_to_world(*field.centre)
     u_grid, v_grid = (np.linspace(values.min(), values.max(), _ARROWS) for values in (x, y))
     u_grid, v_grid = (axis.ravel() for axis in np.meshgrid(u_grid, v_grid))
-    frame = centre.skyoffset_frame()
+    frame = table["sky_centroid"][0].skyoffset_frame()
     start = wcs.pixel_to_world(u_grid, v_grid).icrs
     end = wcs.pixel_to_world(*(np.array(field(u_grid, v_grid)) + [u_grid, v_grid])).icrs
     east, north = (offset.to_value(u.mas) for offset in start.spherical_offsets_to(end))
@@ -49,7 +51,7 @@ def plot_offsets(table):
 
     figure = figure_class(figsize=(7, 5.8), dpi=120, layout="constrained", facecolor="white")
     panel = figure.add_subplot()
-    matched = drawing.held(table, "rubin") & drawing.held(table, "euclid")
+    matched = drawing.matched(table)
     places = [start.transform_to(frame), table["sky_centroid"][matched].icrs.transform_to(frame)]
     (xs, ys), dots = ((place.lon.wrap_at("180d").arcsec, place.lat.arcsec) for place in places)
     panel.scatter(*dots, s=3, color="0.75", linewidths=0)

@@ -9,6 +9,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable
 from astropy.utils.masked import Masked
+from scipy.special import expit
 
 from jaisp import __version__
 from jaisp.catalog.columns import describe_columns
@@ -107,7 +108,7 @@ def build_table(pair, joint, measurement, link, probabilities):
     angle = np.degrees(0.5 * np.arctan2(measurement.e2, measurement.e1))
     table["orientation"] = angle * u.deg
     table["bulge_fraction"] = measurement.bulge_fraction
-    table["star_probability"] = 1 / (1 + np.exp(-np.clip(joint.star_logit.astype(float), -50, 50)))
+    table["star_probability"] = expit(joint.star_logit.astype(float))
     table["blend_id"] = measurement.group
     table["n_blended"] = measurement.n_group
     table["rubin_blended_fraction"] = _blended_fraction(pair, measurement, probabilities["activity"])
@@ -152,7 +153,7 @@ def _flags(pair, joint, measurement, link):
     set_flag(flags, "blended", measurement.n_group > 1)
     set_flag(flags, "unrecognized_blend", link.unrecognized_blend)
     set_flag(flags, "refinement_failed", measurement.failed)
-    set_flag(flags, "large_source", measurement.clipped)
+    set_flag(flags, "large_source", measurement.large)
     return flags
 
 
@@ -193,9 +194,11 @@ def provenance(model, pair, *, thresholds, offset):
         "bands": bands,
         "grid": {
             "reference": pair.reference,
+            "region": pair.region,
             "shape": [int(side) for side in pair.shape],
             "pixel_scale_arcsec": EUCLID.pixel_scale,
-            "wcs": dict(pair.wcs.to_header()),  # ellipses are turned against its axes
+            # Ellipses are turned against its axes. Relaxed, lest distortion (SIP) be left out.
+            "wcs": dict(pair.wcs.to_header(relax=True)),
         },
         "thresholds": thresholds,
         "astrometric_offset": offset,

@@ -15,7 +15,7 @@ from jaisp.catalog._votable import read_votable, write_votable
 from jaisp.catalog.columns import split_coordinates
 from jaisp.exceptions import FileError, MissingDependencyError
 
-__all__ = ["FORMATS", "Catalog", "check_output", "read_catalog", "write_catalog"]
+__all__ = ["FORMATS", "Catalog", "check_output", "plain", "read_catalog", "write_catalog"]
 
 #: File suffixes, and the astropy formats behind them.
 FORMATS = {
@@ -40,7 +40,7 @@ class Catalog(QTable):
 def _write_fits(table, *args, **options):
     """Writer of `Catalog`: header cards hold no nested values, so they go into one long string as JSON."""
     flat = QTable(table, copy=False)
-    flat.meta = {_META_KEY.upper(): json.dumps(_plain(dict(table.meta)))}
+    flat.meta = {_META_KEY.upper(): json.dumps(plain(dict(table.meta)))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         flat.write(*args, format="fits", **options)
@@ -88,14 +88,14 @@ def check_output(path):
     return path
 
 
-def _plain(value):
+def plain(value):
     """Return metadata as what JSON and YAML can hold."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -121,7 +121,7 @@ def write_catalog(table, path, *, overwrite=True):
     if path.exists() and not overwrite:
         raise FileError(f"{str(path)!r} exists; choose another name, or allow overwriting")
     table = Catalog(table, copy=False)
-    table.meta = _plain(dict(table.meta))
+    table.meta = plain(dict(table.meta))
     suffix = path.suffix.lower()
     if suffix == ".ecsv" and not len(table):
         # ECSV cannot read back an empty column of vectors: it becomes one of numbers.

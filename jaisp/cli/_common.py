@@ -166,8 +166,8 @@ def count(text):
 
 
 def fraction(text):
-    """Argument type: a number from 0 to 1."""
-    return _checked(text, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+    """Argument type: a number from 0 to below 1."""
+    return _checked(text, float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
 
 
 def _checked(text, convert, allowed, what):

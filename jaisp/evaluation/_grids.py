@@ -7,6 +7,8 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
 
+from jaisp.io._grid import rescaled
+
 _NODE_STEP = 16
 _FILL_SIGMA = 1.5  # pixels
 
@@ -15,13 +17,8 @@ def detection_grid(rubin=None, euclid=None):
     """WCS and shape of the finest grid at hand: Euclid's, or Rubin's with pixels cut in four."""
     if euclid is not None:
         return euclid.wcs, euclid.shape
-    wcs = rubin.wcs.deepcopy()
-    wcs.wcs.crpix = 2 * (wcs.wcs.crpix - 0.5) + 0.5
-    if wcs.wcs.has_cd():
-        wcs.wcs.cd = wcs.wcs.cd / 2
-    else:
-        wcs.wcs.cdelt = wcs.wcs.cdelt / 2
-    return wcs, (2 * rubin.shape[0], 2 * rubin.shape[1])
+    shape = 2 * rubin.shape[0], 2 * rubin.shape[1]
+    return rescaled(rubin.wcs, 2, shape), shape
 
 
 def pixel_map(wcs, target_wcs, shape):

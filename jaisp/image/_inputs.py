@@ -42,10 +42,10 @@ class BandInput:
     psf: np.ndarray | None = None
 
 
-def native(array, dtype=None):
-    """Return ``array`` in this machine's byte order (FITS arrays are big-endian), as ``dtype`` if given."""
+def native(array):
+    """Return ``array`` in this machine's byte order (FITS arrays are big-endian)."""
     array = np.asarray(array)
-    return array.astype(dtype or array.dtype.newbyteorder("="), copy=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def to_njy(unit, where):
@@ -61,12 +61,12 @@ def to_njy(unit, where):
     raise ImageError(f"{where}: unit {str(unit)!r} is not a flux density; {_UNIT_HELP}{hint}") from None
 
 
-def real_array(value, where, *, ndim=2):
+def real_array(value, where):
     """Return ``value`` as a plain native array, refusing what is no image."""
     array = native(value)
     if array.dtype.kind not in "fiu":
         raise ImageError(f"{where}: pixels are of type {array.dtype}; allowed: real numbers")
-    if array.ndim != ndim:
+    if array.ndim != 2:
         raise ImageError(
             f"{where}: image has {array.ndim} dimensions, shape {array.shape}; allowed: 2-D (ny, nx)"
         )

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """From planes of FITS files to a `~jaisp.image.SurveyImage`: what both readers share."""
 
+import glob
 import os
 import re
 import warnings
@@ -21,7 +22,7 @@ from jaisp.surveys import get_survey
 _SENTINEL = 1e20
 _MOST_FLAGGED = 0.5
 
-__all__ = ["Rules", "file_list", "psf_beside", "read_survey", "sibling", "stem"]
+__all__ = ["Rules", "file_list", "psf_beside", "read_survey", "sibling", "stem", "without_companions"]
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Rules:
     spare_flags: bool = False
 
 
-def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None, meta=None):
+def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
     """Read ``(path, bands named)`` pairs of one survey; `~jaisp.io.read_rubin` tells the other parameters."""
     survey = get_survey(survey)
     planes = []
@@ -85,7 +86,6 @@ def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None, 
             for band, plane in planes.items()
         },
         "calibration": parts.pop("calibration"),
-        **(meta or {}),
     }
     for note in dict.fromkeys(notes):
         warnings.warn(note, JaispWarning, stacklevel=3)
@@ -115,6 +115,28 @@ def file_list(files):
     if not pairs:
         raise FileError("no file given; give at least one FITS file")
     return pairs
+
+
+def without_companions(files, kinds):
+    """
+    Drop what a shell pattern has caught along with the images: the readers find it anyway.
+
+    Parameters
+    ----------
+    files : list of (path, bands)
+        As `file_list` makes it; a file with bands in front of it stays.
+    kinds : sequence of str
+        Endings, in any case: with ``euclid_vis.fits`` among the files, ``euclid_vis_rms.fits`` is of the kind
+        ``rms`` and ``psf_euclid_vis.fits`` of the kind ``psf``.
+    """
+    images = {(Path(path).parent, stem(path)) for path, _ in files}
+    name = re.compile(rf"(?:psf_(?P<of>.+)|(?P<image>.+)_(?:{'|'.join(kinds)}))", re.IGNORECASE)
+
+    def is_companion(path):
+        match = name.fullmatch(stem(path))
+        return match is not None and (Path(path).parent, match["of"] or match["image"]) in images
+
+    return [(path, asked) for path, asked in files if asked is not None or not is_companion(path)]
 
 
 def _by_band(value, planes, what):
@@ -282,8 +304,8 @@ def stem(path):
 
 def psf_beside(path):
     """PSF file beside an image, as a mapping from kind to path."""
-    name = stem(path)
-    for other in (f"{name}_psf.fits", f"{name}_PSF.fits", f"psf_{name}.fits", f"PSF_{name}.fits"):
-        if (Path(path).parent / other).is_file():
-            return {"psf": os.fspath(Path(path).parent / other)}
+    name = glob.escape(stem(path))
+    for pattern in (f"{name}_[pP][sS][fF].fits*", f"[pP][sS][fF]_{name}.fits*"):
+        if other := sibling(path, pattern):
+            return {"psf": other}
     return {}

@@ -65,6 +65,8 @@ class AlignedPair:
         ``"euclid"``, or ``"rubin"`` where there is no Euclid image: whose frame the positions are in.
     reference_wcs : `~astropy.wcs.WCS`
         WCS of the reference image as it was given.
+    region : str
+        What `align` was asked for.
     """
 
     rubin: SurveyImage | None
@@ -73,6 +75,7 @@ class AlignedPair:
     shape: tuple
     reference: str
     reference_wcs: WCS
+    region: str = "union"
     _to_reference: tuple | None = field(default=None, repr=False)
 
     def to_reference(self, x, y):
@@ -215,6 +218,7 @@ def align(rubin=None, euclid=None, *, region="union", tiles=False):
         shape=shape,
         reference=reference.survey.name,
         reference_wcs=reference.wcs,
+        region=region,
         _to_reference=reference_lies and (x0 - reference_lies.x, y0 - reference_lies.y, reference_lies.scale),
     )
     return pair.tiles() if tiles else pair
@@ -315,7 +319,6 @@ def _place(image, wcs, origin, shape, binning, lies):
         return None
     shape = shape[0] // binning, shape[1] // binning
     target = rescaled(wcs, 1 / binning, shape) if binning > 1 else wcs
-    middle = (shape[1] - 1) / 2, (shape[0] - 1) / 2
     if lies is None:
         # The PSF is turned and scaled as in the middle of the image itself, which the region may not hold.
         middle = transform(image.wcs, target, (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
@@ -364,5 +367,6 @@ def _assemble(image, planes, psf, wcs, how):
         if band not in bands
     ]
     new.findings = [*image.findings, *dropped, *new.findings]
-    new.psf_source = {band: image.psf_source[band] for band in bands}
+    # Not "given", neither here nor in what is selected of it, but from where the original's came.
+    new._start({"_psf_pair": {band: (new._given_psf[band], image.psf_source[band]) for band in bands}})
     return new

@@ -11,7 +11,7 @@ from jaisp.exceptions import FileError
 from jaisp.io._bands import MER_NAME
 from jaisp.io._calibration import factor_of
 from jaisp.io._fits import plane_wcs
-from jaisp.io._load import Rules, file_list, psf_beside, read_survey, sibling, stem
+from jaisp.io._load import Rules, file_list, psf_beside, read_survey, sibling, stem, without_companions
 from jaisp.surveys import EUCLID
 
 __all__ = ["BAD_FLAG_BITS", "read_euclid"]
@@ -65,8 +65,8 @@ def read_euclid(files, *, bands=None, psf=None, zero_point=None):
 
 
 def _images_only(files):
-    """Drop MER companions that a shell pattern has caught along with the mosaics: they are found anyway."""
-    pairs = file_list(files)
+    """Drop companions that a shell pattern has caught along with the images: they are found anyway."""
+    pairs = without_companions(file_list(files), ("rms", "flag", "psf"))
     images = [pair for pair in pairs if not _is_companion(pair[0])]
     if not images:
         raise FileError(

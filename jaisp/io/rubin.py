@@ -4,7 +4,7 @@
 import numpy as np
 
 from jaisp.io._calibration import factor_of
-from jaisp.io._load import Rules, file_list, psf_beside, read_survey
+from jaisp.io._load import Rules, file_list, psf_beside, read_survey, without_companions
 from jaisp.surveys import RUBIN
 
 __all__ = ["BAD_MASK_PLANES", "read_rubin"]
@@ -58,7 +58,8 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     numbers that the ``MP_`` cards of the file give.
     """
     rules = Rules(_companions, _default_factor, _bad_bits, _assume_bands)
-    return read_survey(file_list(files), RUBIN, rules, bands=bands, psf=psf, zero_point=zero_point)
+    files = without_companions(file_list(files), ("psf",))
+    return read_survey(files, RUBIN, rules, bands=bands, psf=psf, zero_point=zero_point)
 
 
 def _companions(plane):

@@ -65,9 +65,6 @@ class PatchJEPA(PretrainedMixin, nn.Module):
     def prepare(self, tiles):
         """Network inputs of a batch of tiles, for `encode`."""
         check_tiles(tiles)
-        side = tiles["rubin_snr"].shape[-2:]
-        if side[0] % 8 or side[1] % 8:
-            raise ImageError(f"tiles of {tuple(side)} Rubin pixels; PatchJEPA needs a multiple of 8")
         return network_inputs(tiles)
 
     def encode(self, inputs, survey):

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,24 +37,28 @@ class PretrainedMixin:
             Anything that JSON can hold about how the weights were made.
         """
         folder = Path(path)
+        record = {
+            "model": type(self).__name__,
+            "jaisp_version": __version__,
+            "config": self.config.to_dict(),
+            "notes": notes or {},
+        }
+        state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        partials = [folder / f".{name}.part" for name in (WEIGHTS_NAME, CONFIG_NAME)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
-            partial = folder / f".{WEIGHTS_NAME}.part"
-            save_file(state, partial, metadata={"model": type(self).__name__})
-            partial.chmod(0o644)  # safetensors writes for the owner alone
-            partial.replace(folder / WEIGHTS_NAME)
-            record = {
-                "model": type(self).__name__,
-                "jaisp_version": __version__,
-                "config": self.config.to_dict(),
-                "notes": notes or {},
-            }
-            partial = folder / f".{CONFIG_NAME}.part"
-            partial.write_text(json.dumps(record, indent=2) + "\n")
-            partial.replace(folder / CONFIG_NAME)
-        except OSError as error:
-            raise FileError(f"cannot write weights into {str(folder)!r}: {error.strerror or error}") from None
+            save_file(state, partials[0], metadata={"model": type(self).__name__})
+            partials[0].chmod(0o644)  # safetensors writes for the owner alone
+            partials[0].replace(folder / WEIGHTS_NAME)
+            partials[1].write_text(json.dumps(record, indent=2) + "\n")
+            partials[1].replace(folder / CONFIG_NAME)
+        except (OSError, SafetensorError) as error:  # of a full disk safetensors makes its own error
+            reason = getattr(error, "strerror", None) or error
+            raise FileError(f"cannot write weights into {str(folder)!r}: {reason}") from None
+        finally:
+            for partial in partials:
+                with suppress(OSError):  # all is well, or there is no such folder
+                    partial.unlink()
 
     @classmethod
     def from_pretrained(cls, path=None, *, device="cpu"):

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from jaisp.catalog import COLUMNS, FLAGS, decode_flags, embedding_map, most_similar
+from jaisp.catalog._drawing import aligned
 from jaisp.catalog.columns import values
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.report._pictures import LEVELS, band_picture, colour_picture
@@ -87,10 +88,8 @@ def make_report(table, images=None, *, title="jaisp catalogue", max_objects=5000
             f"give a catalogue of jaisp with its {len(needed)} columns"
         )
     shown = table[np.argsort(-np.asarray(table["activity"]), kind="stable")[:max_objects]]
-    if images is not None and not hasattr(images, "rubin"):
-        from jaisp.io import align
-
-        images = align(*images)
+    if images is not None:
+        images = aligned(images, table)
     neighbours, similarity = most_similar(shown, _NEIGHBOURS)
     sky = _sky(shown, images)
     data = {

@@ -55,15 +55,15 @@ def write_rubin(image, folder):
     folder = _folder(folder)
     paths = []
     for band in image.bands:
-        header = image.wcs.to_header()
+        header = _wcs_header(image.wcs)
         header["BUNIT"] = "nJy"
         bits = np.zeros(image.shape, np.int32)
         bits[image.mask[band]] |= 1 << _MASK_PLANES["BAD"]
         bits[image.data[band] > 5 * np.sqrt(image.variance[band])] |= 1 << _MASK_PLANES["DETECTED"]
-        mask_header = image.wcs.to_header()
+        mask_header = _wcs_header(image.wcs)
         for name, bit in _MASK_PLANES.items():
             mask_header[f"HIERARCH MP_{name}"] = bit
-        variance_header = image.wcs.to_header()
+        variance_header = _wcs_header(image.wcs)
         variance_header["BUNIT"] = "nJy2"
         primary = fits.PrimaryHDU()
         primary.header["BAND"] = band
@@ -137,9 +137,14 @@ def write_euclid(image, folder, *, layout="single"):
     return paths
 
 
+def _wcs_header(wcs):
+    """WCS cards, those of distortion (SIP) too."""
+    return wcs.to_header(relax=True)
+
+
 def _mer_header(wcs):
     """WCS cards as MER writes them: a CD matrix."""
-    header = wcs.to_header()
+    header = _wcs_header(wcs)
     scale = wcs.pixel_scale_matrix
     for name in ("PC1_1", "PC1_2", "PC2_1", "PC2_2", "CDELT1", "CDELT2"):
         header.remove(name, ignore_missing=True)

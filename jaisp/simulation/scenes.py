@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from jaisp.exceptions import ConfigError, FileError, suggest
 from jaisp.simulation import _render
+from jaisp.simulation._folder import whole_folder
 from jaisp.simulation.draw import NoiseBank, draw_tile
 from jaisp.simulation.population import draw_sources
 from jaisp.simulation.psfs import PSFLibrary, draw_rubin_psfs, frequencies
@@ -439,12 +440,11 @@ class SceneBank:
         return Scene(**images, **{name: self.arrays[name][part] for name in _SOURCE_COLUMNS})
 
     def save(self, folder):
-        """Write to a folder: one ``.npy`` per array and ``config.json`` (written last)."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, array in self.arrays.items():
-            np.save(folder / f"{name}.npy", array)
-        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+        """Write to a folder, whole or not at all: one ``.npy`` per array, and ``config.json``."""
+        with whole_folder(folder, "config.json") as partial:
+            for name, array in self.arrays.items():
+                np.save(partial / f"{name}.npy", array)
+            (partial / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
 
     @classmethod
     def load(cls, folder):

@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Batches for training: a scene under fresh noise, with bands dropped, as network inputs and padded truth."""
 
+import hashlib
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from jaisp.exceptions import FileError
 from jaisp.models.detrjepa import flux_units
 from jaisp.models.inputs import band_dropout, network_inputs
-from jaisp.simulation import NoiseBank, SceneBank, draw_tile, make_scenes
+from jaisp.simulation import NoiseBank, SceneBank, SceneConfig, draw_tile, make_scenes
 from jaisp.surveys import EUCLID, RUBIN
 from jaisp.training._run_files import require_space
 
@@ -36,7 +38,7 @@ def load_scenes(config, folder, *, seed, n, progress=None):
     -------
     `~jaisp.simulation.SceneBank`
     """
-    folder = Path(folder) / f"scenes_{seed}_{n}"
+    folder = Path(folder) / f"scenes_{seed}_{n}{_settings_key(config.scenes)}"
     if (folder / "config.json").is_file():
         bank = SceneBank.load(folder)
         if bank.config == config.scenes and len(bank) == n:
@@ -51,6 +53,13 @@ def load_scenes(config, folder, *, seed, n, progress=None):
     except OSError as error:
         raise FileError(f"cannot write scenes into {str(folder)!r}: {error.strerror or error}") from None
     return SceneBank.load(folder)
+
+
+def _settings_key(scenes):
+    """End of a folder's name that tells settings apart, for runs that share a cache; none for the default."""
+    default = asdict(SceneConfig())
+    changed = {name: value for name, value in asdict(scenes).items() if value != default[name]}
+    return f"_{hashlib.sha256(repr(changed).encode()).hexdigest()[:8]}" if changed else ""
 
 
 def pad_truth(truths, keeps, size):

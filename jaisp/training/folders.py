@@ -11,6 +11,8 @@ import numpy as np
 
 from jaisp.exceptions import ConfigError, FileError, ImageError, JaispError
 from jaisp.io import align, read_euclid, read_rubin
+from jaisp.io._load import without_companions
+from jaisp.simulation._folder import whole_folder
 from jaisp.training._run_files import require_space
 from jaisp.training.config import DataConfig
 
@@ -82,10 +84,8 @@ def find_pairs(folder):
         raise FileError(f"[data] folder {str(folder)!r} {what}")
     pairs = {}
     for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        rubin, euclid = (
-            sorted({str(path) for name in names for path in place.glob(name) if "_psf.fits" not in path.name})
-            for names in (_RUBIN_NAMES, _EUCLID_NAMES)
-        )
+        rubin = _images(place, _RUBIN_NAMES, ("psf",))
+        euclid = _images(place, _EUCLID_NAMES, ("rms", "flag", "psf"))
         if not rubin and not euclid:
             continue
         if not rubin or not euclid:
@@ -103,6 +103,12 @@ def find_pairs(folder):
             f"{', '.join(_EUCLID_NAMES)} there, or into one folder for each pair"
         )
     return pairs
+
+
+def _images(place, names, companions):
+    """Files of these names in a folder, less those that are read along with others."""
+    found = {str(path) for name in names for path in place.glob(name) if "_psf.fits" not in path.name}
+    return [path for path, _ in without_companions([(path, None) for path in sorted(found)], companions)]
 
 
 class TileBank:
@@ -129,10 +135,11 @@ class TileBank:
         }
 
     def save(self, folder):
-        """Write one ``.npy`` for each array, and last what says that they are whole."""
-        for name, values in self.arrays.items():
-            np.save(folder / f"{name}.npy", values)
-        (folder / "tiles.json").write_text(json.dumps({"names": sorted(self.arrays), "n": len(self)}))
+        """Write one ``.npy`` for each array, and what says that they are whole: all of it or nothing."""
+        with whole_folder(folder, "tiles.json") as partial:
+            for name, values in self.arrays.items():
+                np.save(partial / f"{name}.npy", values)
+            (partial / "tiles.json").write_text(json.dumps({"names": sorted(self.arrays), "n": len(self)}))
 
     @classmethod
     def load(cls, folder):
@@ -172,10 +179,10 @@ def load_tiles(config, cache, *, progress=None):
         for bank, folder in zip(banks, folders, strict=True):
             n_bytes = sum(values.nbytes for values in bank.arrays.values())
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise FileError(f"cannot make the cache {str(folder)!r}: {error.strerror}") from None
-            require_space(folder, n_bytes, f"{len(bank)} tiles")
+            require_space(folder.parent, n_bytes, f"{len(bank)} tiles")
             try:
                 bank.save(folder)
             except OSError as error:
@@ -204,6 +211,11 @@ def _cut(pairs, config, progress):
         parts[1].extend(tiles[len(tiles) - n_validation :])
         if progress is not None:
             progress(number + 1, len(pairs))
+    if not parts[0]:
+        raise ConfigError(
+            f"validation_share = {config.validation_share} of {len(parts[1])} tiles of {config.tile_size} "
+            "pixels leaves none to train on; give a smaller share, more images, or a smaller tile_size"
+        )
     if len(parts[1]) < 2:  # too few to spare a stripe of any pair
         moved = parts[0][-2:]
         if len(parts[0]) < 4:

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from jaisp.models.inputs import VIEWS, matched_filter
+from jaisp.models.layers import distances
 
 __all__ = ["SPECTRA", "best_spectrum", "find_sources", "significance_map"]
 
@@ -94,10 +95,12 @@ def _combine(sums, squares, view):
 
 def _background(maps):
     """Medians of boxes, interpolated: what a map of (B, H, W) has left of halos."""
-    boxes = functional.unfold(maps[:, None], _BOX, stride=_BOX).median(1).values
-    rows, columns = (n // _BOX for n in maps.shape[-2:])
-    boxes = boxes.view(len(maps), 1, rows, columns)
-    return functional.interpolate(boxes, size=maps.shape[-2:], mode="bilinear")[:, 0]
+    height, width = maps.shape[-2:]
+    # Whole boxes, lest the last pixels be left out and the rest be stretched over them.
+    whole = functional.pad(maps[:, None], (0, -width % _BOX, 0, -height % _BOX), mode="replicate")
+    rows, columns = (n // _BOX for n in whole.shape[-2:])
+    boxes = functional.unfold(whole, _BOX, stride=_BOX).median(1).values.view(-1, 1, rows, columns)
+    return functional.interpolate(boxes, scale_factor=_BOX, mode="bilinear")[:, 0, :height, :width]
 
 
 @torch.no_grad()
@@ -123,7 +126,7 @@ def find_sources(tiles, *, lowest=3.0, most=200):
     sums, squares = _spectrum_maps(tiles)
     maps = {view: _combine(sums, squares, view) for view in VIEWS}
     sharp, deep = (_peaks(maps[view] - _background(maps[view]), lowest, most) for view in ("euclid", "joint"))
-    distance = torch.cdist(deep["place"], sharp["place"]) + 1e9 * (sharp["score"] <= 0)[:, None]
+    distance = distances(deep["place"], sharp["place"]) + 1e9 * (sharp["score"] <= 0)[:, None]
     deep["score"] = deep["score"] * (distance.amin(-1) > _SAME)
     place = torch.cat([sharp["place"], deep["place"]], dim=1)
     score = torch.cat([sharp["score"], deep["score"]], dim=1)
@@ -158,7 +161,7 @@ def _peaks(maps, lowest, most):
 
 def _separate(maps, place, score):
     """Which peaks (B, M), highest first, the map falls around before it rises to a higher one."""
-    near = (torch.cdist(place, place) < _DIP_REACH).tril(-1) & (score > 0)[..., None]
+    near = (distances(place, place) < _DIP_REACH).tril(-1) & (score > 0)[..., None]
     tile, faint, bright = torch.nonzero(near, as_tuple=True)
     steps = torch.linspace(0, 1, 13, device=maps.device)[:, None]
     start, end = place[tile, faint, None], place[tile, bright, None]

@@ -213,7 +213,7 @@ def validate_unlabelled(model, batches):
         targets = batch["targets"]
         proposed = targets["snr_joint"] > 5
         place = torch.stack([targets["x"], targets["y"]], dim=-1)
-        distance = torch.cdist(place, outputs["joint"]["position"]) + 1e9 * ~active["joint"][:, None]
+        distance = distances(place, outputs["joint"]["position"]) + 1e9 * ~active["joint"][:, None]
         sums["tiles"] += len(proposed)
         sums["n_objects"] += active["joint"].sum().item()
         sums["n_proposals"] += proposed.sum().item()

@@ -5,7 +5,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from scipy.stats import multivariate_t
 
 from jaisp.catalog import crossmatch, match_positions
@@ -73,6 +73,17 @@ def test_tables_with_and_without_embeddings():
     pairs = crossmatch(first, second)
     np.testing.assert_allclose(pairs["match_similarity"], 1, atol=1e-6)
     assert len(crossmatch(first[:0], second)) == 0
+
+
+def test_plain_tables_have_errors_too():
+    sky = SkyCoord([150.0, 150.0002], [2.0, 2.0], unit="deg")
+    near = sky.spherical_offsets_by(0.25 * u.arcsec, 0 * u.arcsec)
+    first = QTable({"sky_centroid": sky, "ra_err": [300, 10] * u.mas, "dec_err": [300, 10] * u.mas})
+    second = QTable({"sky_centroid": near, "ra_err": [10, 10] * u.mas, "dec_err": [10, 10] * u.mas})
+    expected = crossmatch(first, second)
+    found = crossmatch(Table(first), Table(second))
+    np.testing.assert_array_equal(found["match_probability"], expected["match_probability"])
+    assert expected["index1"].tolist() == found["index1"].tolist() == [0]
 
 
 def test_a_table_without_positions():

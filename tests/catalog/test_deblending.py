@@ -84,6 +84,12 @@ def test_the_edge_and_mistakes(scene):
     image = deblended_image(table, pair, 3, "VIS", size=8 * u.arcsec)
     assert image.mask.any()
     assert np.isnan(image.data[image.mask]).all()
+    # Beyond the left edge too, neighbours are subtracted where they are.
+    edge = table[[2, 2]]
+    edge["id"] = [1, 2]
+    edge["sky_centroid"] = pair.wcs.pixel_to_world([18.0, 30.0], [150.0, 150.0])
+    image = deblended_image(edge, pair, 1, "VIS", size=8 * u.arcsec)
+    assert np.nanmax(image.data) < 0.1 * pair.euclid.data["VIS"][150, 30]
     with pytest.raises(ConfigError, match="no object 7 in this catalogue of 3"):
         deblended_image(table, pair, 7, "VIS")
     with pytest.raises(BandError, match="'H' is not in these images; allowed: i, VIS"):

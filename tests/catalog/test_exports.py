@@ -166,7 +166,9 @@ class TestRegions:
 @pytest.mark.slow
 def test_hats(table, tmp_path):
     lsdb = pytest.importorskip("lsdb")
+    table.meta["numbers"] = np.arange(3)  # as a user may add them
     write_hats(table, tmp_path / "sky", name="mine")
+    table.meta["numbers"] = [0, 1, 2]
     assert_same(read_hats(tmp_path / "sky"), table)
     # what a user of LSDB sees
     place = table["sky_centroid"][1]

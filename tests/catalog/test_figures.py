@@ -129,7 +129,7 @@ def test_offsets(compare, pair):
     dx, dy = 0.2 + 0.002 * x, -0.1 + 0.003 * y
     field = fit_offsets(x, y, dx, dy, *np.full((2, len(x)), 0.05))
     table = QTable({"sky_centroid": pair.wcs.pixel_to_world(x, y)})
-    table["rubin_slot"] = table["euclid_slot"] = np.arange(len(x))
+    table["match_similarity"] = np.ones(len(x))
     table.meta = {
         "grid": {"reference": "euclid", "pixel_scale_arcsec": 0.1, "wcs": dict(pair.wcs.to_header())},
         "astrometric_offset": {"field": field.to_dict()},

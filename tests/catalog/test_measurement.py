@@ -97,6 +97,31 @@ def test_masked_source_has_no_flux_in_that_band():
     assert result.flux[1, 6] == pytest.approx(900, rel=0.1)
 
 
+def test_where_an_image_ends_its_band_is_missing():
+    """Beyond its pixels there is no image; a masked hole in it, however large, is not that."""
+    rng = np.random.default_rng(9)
+    truth = [(60.0, 200.0, 900.0, 0.0), (200.0, 60.0, 900.0, 0.0), (200.0, 200.0, 900.0, 0.0)]
+    euclid = draw("euclid", ["VIS", "Y", "H"], truth, 300, rng)
+    euclid.mask["Y"][:, 130:] = True
+    euclid.mask["H"][:130, 130:270] = True
+    euclid.mask["H"][:8] = False
+    rubin = draw("rubin", ["i"], truth, 150, rng)
+    rubin.mask["i"][:, 15:] = True  # the largest stamps of the others do not reach it
+    result = measure(align(rubin, euclid), make_sources(np.array(truth)[:, :2], np.zeros(3), rng))
+    channels = [3, 6, 7, 9]
+    assert np.isnan(result.coverage[:, channels]).tolist() == [
+        [True, False, False, False],
+        [True, False, True, False],
+        [True, False, True, False],
+    ]
+    assert result.coverage[1, 9] == 0
+    assert np.isnan(result.flux[:, channels]).tolist() == [
+        [True, False, False, False],
+        [True, False, True, True],
+        [True, False, True, False],
+    ]
+
+
 def test_own_photon_noise_is_not_a_mask():
     """A bright star's pixels are noisier than the sky's, and as good."""
     rng = np.random.default_rng(16)
@@ -107,6 +132,26 @@ def test_own_photon_noise_is_not_a_mask():
     result = measure(align(euclid=euclid), make_sources(np.array(truth)[:, :2], np.zeros(2), rng))
     np.testing.assert_array_less(0.99, result.coverage[:, [6, 9]])
     np.testing.assert_allclose(result.flux[0, [6, 9]], 90000, rtol=0.03)
+
+
+def test_errors_of_fluxes_where_refinement_failed(monkeypatch):
+    """They are those at the network's position and shape, without what the fit that ran away said."""
+    monkeypatch.setattr("jaisp.catalog.measurement._FARTHEST", -1.0)
+    rng = np.random.default_rng(12)
+    pair = align(euclid=draw("euclid", ["VIS"], [(100.0, 100.0, 900.0, 0.5)], 200, rng))
+    sources = make_sources(np.array([[100.0, 100.0]]), np.array([0.5]), rng)
+    failed, never = (measure(pair, sources, refine=refine) for refine in (True, False))
+    assert failed.failed.all()
+    assert failed.flux_err[0, 6] == pytest.approx(never.flux_err[0, 6], rel=0.06)
+
+
+def test_large_sources_do_not_fit_into_the_largest_stamp():
+    """The first needs 111 pixels and has the stamp of 128; the second needs more than that."""
+    rng = np.random.default_rng(11)
+    euclid = draw("euclid", ["VIS"], [(150.0, 150.0, 900.0, 1.6)], 300, rng)
+    sources = make_sources(np.array([[150.0, 150.0]] * 2), np.array([1.6, 4.0]), rng)
+    sources.half_light_radius[:] = 1.6, 4.0
+    assert measure(align(euclid=euclid), sources, refine=False).large.tolist() == [False, True]
 
 
 def test_nothing_to_measure():

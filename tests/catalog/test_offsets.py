@@ -134,13 +134,17 @@ def test_picture_of_the_field():
     x, y = np.random.default_rng(1).uniform(0, 3000, (2, 20))
     table["sky_centroid"] = wcs.pixel_to_world(x, y)
     for survey in ("rubin", "euclid"):
-        table[f"{survey}_slot"] = MaskedColumn(np.arange(20), mask=np.arange(20) % 2 == 0)
+        table[f"{survey}_slot"] = np.arange(20)
+    table["match_similarity"] = MaskedColumn(np.ones(20), mask=np.arange(20) % 2 == 0)
     figure = plot_offsets(table)
     figure.canvas.draw()
     panel = figure.axes[0]
     assert "degree 1, 300 objects" in panel.get_title(loc="left")
+    assert len(panel.collections[0].get_offsets()) == 10
     (quiver,) = (item for item in panel.collections if hasattr(item, "U"))
     # East is -x on this grid, and to the left.
     assert quiver.U.mean() == pytest.approx(-35, abs=4)
     assert quiver.V.mean() == pytest.approx(-20, abs=4)
     assert panel.get_xlim()[0] > panel.get_xlim()[1]
+    with pytest.raises(ConfigError, match="has no objects, so there is no sky"):
+        plot_offsets(table[:0])

@@ -164,6 +164,8 @@ class TestCutouts:
             plots.plot_cutouts(table, pair, [9])
         with pytest.raises(ConfigError, match="no cut-outs to draw"):
             plots.plot_cutouts(table[:0], pair)
+        with pytest.raises(ConfigError, match="no object is asked for"):
+            plots.plot_cutouts(table, pair, [])
 
 
 class TestCrossmatch:
@@ -186,8 +188,14 @@ class TestCrossmatch:
         points = plots.plot_crossmatch(table).axes[0].collections[0].get_offsets()
         np.testing.assert_allclose(points, [[-30, 10]] * 2, atol=0.01)
 
+    def test_slots_of_both_surveys_that_are_not_matched(self, table):
+        table["match_similarity"].mask[1] = True
+        figure = plots.plot_crossmatch(table)
+        assert len(figure.axes[0].collections[0].get_offsets()) == 1
+        assert figure.get_suptitle() == "1 of 3 objects are matched between the surveys"
+
     def test_one_survey_alone(self, table):
-        table["rubin_slot"].mask = True
+        table["rubin_slot"].mask = table["match_similarity"].mask = True
         with pytest.raises(ImageError, match="matched between the two surveys"):
             plots.plot_crossmatch(table)
 

@@ -40,6 +40,8 @@ def test_sed(table):
     figure.canvas.draw()
     with pytest.raises(ConfigError, match="no object 99 in this catalogue of 30"):
         plot_sed(table, 99)
+    with pytest.raises(ConfigError, match="no object is asked for"):
+        plot_sed(table, [])
 
 
 def test_embedding(table):
@@ -60,3 +62,5 @@ def test_embedding_refusals(table):
         plot_embedding(table, "activities")
     with pytest.raises(ConfigError, match="embedding does not hold one number for each of 30"):
         plot_embedding(table, "embedding")
+    with pytest.raises(ConfigError, match="no object 99 in this catalogue of 30"):
+        plot_embedding(table, label=[99])

@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import QTable
+from astropy.wcs import Sip
 
 from jaisp.evaluation import (
     Field,
@@ -148,6 +150,14 @@ def test_rubin_alone_is_looked_at_on_finer_pixels(bright):
     x, y = wcs.world_to_pixel(bright.rubin.wcs.pixel_to_world(7.0, 9.0))
     assert (x, y) == (pytest.approx(14.5, abs=1e-6), pytest.approx(18.5, abs=1e-6))
     assert detection_grid(bright.rubin, bright.euclid)[0] is bright.euclid.wcs
+    # Distortion goes along.
+    bent = SimpleNamespace(wcs=bright.rubin.wcs.deepcopy(), shape=bright.rubin.shape)
+    polynomial = np.zeros((3, 3))
+    polynomial[2, 0] = 1e-4
+    bent.wcs.sip = Sip(polynomial, polynomial, None, None, bent.wcs.wcs.crpix)
+    wcs, _ = detection_grid(bent, None)
+    # The middle of the first pixel is where four of its parts meet.
+    assert wcs.pixel_to_world(0.5, 0.5).separation(bent.wcs.pixel_to_world(0, 0)).mas < 0.01
 
 
 def test_tuning_picks_the_settings_with_the_best_figure(bright):

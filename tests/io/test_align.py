@@ -35,6 +35,15 @@ def nested_pair(x, y, *, shape=(40, 50), euclid_shape=(100, 120)):
     return rubin, euclid
 
 
+def test_where_psfs_came_from_is_known_of_a_selection_too():
+    rubin, euclid = nested_pair(7, 4)
+    rubin = SurveyImage({"i": rubin.data["i"], "g": rubin.data["i"]}, rubin.wcs, survey="rubin")
+    moved = align(rubin, euclid).rubin
+    part = moved.select("g")
+    assert moved.psf_source["i"] == part.psf_source["g"] == "survey"
+    assert_array_equal(part.psf["g"], moved.psf["g"])
+
+
 @pytest.mark.parametrize("start", [(0, 0), (7, 4), (-3, -5), (10, -8), (101, 77)])
 @pytest.mark.parametrize("region", ["union", "euclid", "overlap"])
 def test_nested_pixels_are_not_touched(start, region):

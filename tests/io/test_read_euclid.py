@@ -114,6 +114,21 @@ def test_a_shell_pattern_catches_companions_too(tmp_path):
         read_euclid(sorted(tmp_path.glob("*-RMS_*.fits")))
 
 
+@pytest.mark.parametrize("endings", [("rms", "flag", "psf"), ("RMS", "Flag", "Psf")])
+def test_companions_of_a_file_of_any_name_among_the_files(tmp_path, endings):
+    path = write_euclid(tmp_path / "euclid_vis.fits", rms=None, psf=False)
+    bad = np.zeros((40, 40), np.int32)
+    bad[3, 4] = 1
+    for ending, values in zip(endings, (np.full((40, 40), 5.0), bad, psf_image(21, 0.9)), strict=True):
+        image_hdu(values, primary=True, **wcs_cards(0.1)).writeto(tmp_path / f"euclid_vis_{ending}.fits")
+    image = read_euclid(sorted(tmp_path.glob("*.fits")))
+    assert image.bands == ("VIS",)
+    assert image.mask["VIS"].sum() == image.mask["VIS"][3, 4] == 1
+    assert image.noise["VIS"].stated
+    assert image.psf_source["VIS"] == "given"
+    assert image.meta["files"] == {"VIS": str(path)}
+
+
 def test_mosaic_without_companions(tmp_path):
     path = write_mer(tmp_path, rms=None, grid_psf=False)
     image = read_euclid(path)

@@ -150,9 +150,10 @@ def test_separate_psf_file(tmp_path):
     path = write_rubin(tmp_path / "rubin_r.fits", band="r", psf=False)
     assert read_rubin(path).psf_source["r"] == "survey"
     fits.PrimaryHDU(psf_image(31, 2.2)).writeto(tmp_path / "rubin_r_psf.fits")
-    image = read_rubin(path)
-    assert image.psf_source["r"] == "given"
-    assert image.psf["r"].shape == (31, 31)
+    for files in (path, sorted(tmp_path.glob("*.fits"))):
+        image = read_rubin(files)
+        assert image.psf_source["r"] == "given"
+        assert image.psf["r"].shape == (31, 31)
 
 
 def test_psf_keyword(tmp_path):

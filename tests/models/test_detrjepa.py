@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from jaisp.exceptions import ConfigError, ImageError, WeightsError
+from jaisp.exceptions import ConfigError, FileError, ImageError, WeightsError
 from jaisp.models import DETRJEPA, VIEWS, DETRJEPAConfig, band_dropout, matched_filter
 from jaisp.models.decoder import find_proposals, worth_a_query
 from jaisp.models.detrjepa import SlotHeads
@@ -255,6 +256,21 @@ def test_bad_weights(model, tmp_path, how, error, text):
     folder = break_weights(tmp_path / "weights", how)
     with pytest.raises(error, match=text):
         DETRJEPA.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("error", [SafetensorError("I/O error: no space"), OSError(28, "no space")])
+def test_weights_that_cannot_be_written(model, tmp_path, monkeypatch, error):
+    def fail(state, path, **options):
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr("jaisp.models.pretrained.save_file", fail)
+    with pytest.raises(FileError, match=r"cannot write weights into '.*': .*no space"):
+        model.save_pretrained(tmp_path / "weights")
+    assert not list((tmp_path / "weights").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="cannot write weights into"):
+        model.save_pretrained(tmp_path / "file")
 
 
 def test_unknown_device(model, tmp_path):

@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import QTable
+from astropy.wcs import WCS, Sip
 
 import jaisp.io
 from jaisp.exceptions import ConfigError, FileError
+from jaisp.image import SurveyImage
 from jaisp.simulation import simulate, simulate_field, write_euclid, write_rubin
 
 pytest.importorskip("galsim", reason="GalSim draws the fields")
@@ -56,6 +58,29 @@ def test_round_trip(field, tmp_path, layout):
         corner = (before.shape[1] - 1.0, 0.0)
         sky = before.wcs.pixel_to_world_values(*corner)
         assert np.array(after.wcs.world_to_pixel_values(*sky)) == pytest.approx(corner, abs=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["single", "mer", "cutout"])
+def test_distortion_is_written(tmp_path, layout):
+    axis = np.arange(-8, 9)
+    psf = np.exp(-0.5 * (axis[:, None] ** 2 + axis**2) / 2**2)
+    bent = np.zeros((3, 3))
+    bent[2, 0] = 1e-4
+    pixels = np.random.default_rng(1).normal(size=(80, 80))
+    for name, band, scale in (("rubin", "i", 0.2), ("euclid", "VIS", 0.1)):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = "RA---TAN-SIP", "DEC--TAN-SIP"
+        wcs.wcs.crval, wcs.wcs.crpix = (53.0, -28.0), (40.5, 40.5)
+        wcs.wcs.cdelt = -scale / 3600, scale / 3600
+        wcs.sip = Sip(bent, bent, None, None, wcs.wcs.crpix)
+        image = SurveyImage(
+            {band: pixels}, wcs, survey=name, variance={band: np.ones((80, 80))}, psf={band: psf}
+        )
+        if name == "rubin":
+            again = jaisp.io.read_rubin(write_rubin(image, tmp_path))
+        else:
+            again = jaisp.io.read_euclid(write_euclid(image, tmp_path, layout=layout))
+        assert again.wcs.pixel_to_world(0, 0).separation(wcs.pixel_to_world(0, 0)).mas < 0.01
 
 
 def test_simulate_writes_fields(tmp_path):

@@ -1,4 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.signal import fftconvolve
@@ -233,6 +235,28 @@ def test_seeds_reproduce(bank, tmp_path):
     assert len(loaded) == 2
     assert np.array_equal(loaded[-1].rubin, first[1].rubin)
     assert np.array_equal(loaded[1].flux, first[1].flux)
+
+
+def test_banks_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    config = SceneConfig(size=64, psf_sets=2)
+    bank = make_scenes(2, config, seed=3)
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / "notes.txt").write_text("mine")
+    bank.save(tmp_path / "bank")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        for name in ("bank", "other"):
+            with pytest.raises(OSError, match="No space left"):
+                SceneBank(bank.arrays, replace(config, density=50.0)).save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+    assert SceneBank.load(tmp_path / "bank").config == config
+    mapped = SceneBank.load(tmp_path / "bank")
+    half = {**bank.arrays, "euclid": bank.arrays["euclid"][:, :, :32] * 0}
+    SceneBank(half, replace(config, density=50.0)).save(tmp_path / "bank")
+    assert SceneBank.load(tmp_path / "bank").config.density == 50
+    # Who has mapped the old ones keeps them, and other files stay.
+    assert np.array_equal(mapped[0].euclid, bank[0].euclid)
+    assert (tmp_path / "bank" / "notes.txt").read_text() == "mine"
 
 
 def test_user_mistakes():

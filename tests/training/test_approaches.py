@@ -108,6 +108,12 @@ def test_match_within_is_one_to_one_and_ends_at_the_radius():
     assert pairs(first, one) == [(0, 0)]
 
 
+def test_distances_of_many_slots_are_as_sharp_as_those_of_few():
+    places = torch.rand(40, 2, generator=torch.Generator().manual_seed(1)) * 200 + 50
+    first, second = view(places.tolist()), view((places + torch.tensor([0.002, 0.0])).tolist())
+    assert pairs(first, second, radius=0.001) == [(k, k) for k in range(40)]
+
+
 def test_match_within_takes_active_and_valid_slots_only():
     first = view([[10.0, 10.0], [30.0, 30.0]])
     second = view([[10.0, 10.0], [30.0, 30.0]], valid=[True, False])
@@ -212,6 +218,21 @@ def test_bad_config(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "data", "message"),
+    [
+        ("supervised", {"patch_size": 32}, {"scenes": {"size": 80}}, r"80 .* of 32 pixels, e.g. 64 or 96"),
+        ("patch", {}, {"scenes": {"size": 100}}, r"\[data.scenes\] size = 100 does not suit this PatchJEPA"),
+        ("objects", {}, {"scenes": {"size": 100}}, "it takes multiples of 16 pixels, e.g. 96 or 112"),
+        ("labelfree", {"patch_size": 32}, {"folder": "x", "tile_size": 80}, r"\[data\] tile_size = 80"),
+    ],
+)
+def test_tiles_that_a_model_cannot_take_are_refused_before_they_are_made(kind, model, data, message):
+    values = {"objective": {"kind": kind}, "model": model, "data": data, "optimizer": {"device": "cpu"}}
+    with pytest.raises(ConfigError, match=message):
+        check(TrainingConfig.from_dict(values))
 
 
 @pytest.mark.parametrize("name", ["patch_jepa", "object_jepa"])

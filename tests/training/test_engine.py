@@ -9,15 +9,18 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, WeightsError
 from jaisp.models import DETRJEPA
+from jaisp.simulation import SceneBank, SceneConfig
 from jaisp.training import TrainingError, check, load_config, objectives, train
-from jaisp.training.config import ObjectiveConfig, OptimizerConfig
+from jaisp.training.config import DataConfig, ObjectiveConfig, OptimizerConfig
 from jaisp.training.data import TileBatches
 from jaisp.training.engine import _learning_rate
+from jaisp.training.objectives.supervised import Supervised
 
 from . import toy
 from .configs import supervised_config, toy_config
@@ -68,6 +71,35 @@ def test_batches_depend_on_seed_and_step_alone(config, tmp_path):
     assert torch.equal(first[7][0]["euclid"], again[7][0]["euclid"])
     assert not torch.equal(first[7][0]["euclid"], other[7][0]["euclid"])
     assert not torch.equal(first[7][0]["euclid"], first[8][0]["euclid"])
+
+
+def test_runs_with_other_scenes_share_a_cache(tmp_path, monkeypatch):
+    from jaisp.training import data
+
+    drawn = []
+
+    def make_scenes(n, config, **options):
+        drawn.append(config)
+        names = ("rubin", "euclid", "rubin_psf", "euclid_psf", "offset")
+        names += ("x", "y", "half_light_radius", "e1", "e2", "is_star", "flux", "norm")
+        return SceneBank({"start": np.arange(n + 1), **{name: np.zeros(n) for name in names}}, config)
+
+    monkeypatch.setattr(data, "make_scenes", make_scenes)
+    settings = [SceneConfig(), SceneConfig(density=50.0), SceneConfig(size=128)]
+    for scenes in settings * 2:
+        bank = data.load_scenes(DataConfig(scenes=scenes), tmp_path, seed=5, n=3)
+        assert bank.config == scenes
+    assert drawn == settings
+    # That of the default settings is where it has always been.
+    assert len(list(tmp_path.iterdir())) == 3
+    assert SceneBank.load(tmp_path / "scenes_5_3").config == SceneConfig()
+
+
+def test_survey_dropout_ends_where_jepa_starts_if_it_does(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(Supervised, "load_data", lambda *_: None)
+    without = dataclasses.replace(config, loss=dataclasses.replace(config.loss, jepa=0.0))
+    ends = [Supervised(one, tmp_path).hidden()["survey_dropout_end"] for one in (config, without)]
+    assert ends == [2, None]
 
 
 @pytest.mark.parametrize(

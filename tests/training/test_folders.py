@@ -12,7 +12,7 @@ from jaisp.exceptions import ConfigError, FileError, ImageError, OverlapError
 from jaisp.image import SurveyImage
 from jaisp.simulation import write_euclid, write_rubin
 from jaisp.training import TrainingConfig, check, load_config
-from jaisp.training.folders import FolderConfig, find_pairs, load_tiles, turn_tile
+from jaisp.training.folders import FolderConfig, TileBank, find_pairs, load_tiles, turn_tile
 from jaisp.training.injection import inject_sources
 from jaisp.training.losses import set_loss
 from jaisp.training.objectives.injection import Injection
@@ -76,6 +76,31 @@ def test_tiles_are_cut_once_and_split(pairs, tmp_path, monkeypatch):
     monkeypatch.setattr("jaisp.training.folders.read_rubin", None)  # not read again
     again, _ = load_tiles(config, tmp_path)
     np.testing.assert_array_equal(again[1]["euclid_snr"], training[1]["euclid_snr"])
+
+
+def test_companions_are_no_images(tmp_path):
+    names = ("rubin_i", "rubin_i_PSF", "euclid_VIS", "euclid_VIS_rms", "euclid_VIS_FLAG", "euclid_VIS_psf")
+    for name in names:
+        (tmp_path / f"{name}.fits").touch()
+    (pair,) = find_pairs(tmp_path).values()
+    assert pair == ([str(tmp_path / "rubin_i.fits")], [str(tmp_path / "euclid_VIS.fits")])
+
+
+def test_half_written_tiles_are_not_taken_for_whole(tmp_path, monkeypatch):
+    bank = TileBank({"rubin_noise": np.zeros((2, 6)), "euclid_noise": np.zeros((2, 4))})
+    monkeypatch.setattr(np, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        bank.save(tmp_path / "training")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    bank.save(tmp_path / "training")
+    assert len(TileBank.load(tmp_path / "training")) == 2
+
+
+def test_a_validation_share_that_leaves_nothing_to_train_on(pairs, tmp_path):
+    config = FolderConfig(folder=str(pairs), tile_size=160, validation_share=0.95)
+    with pytest.raises(ConfigError, match=r"validation_share = 0.95 of \d+ tiles of 160 pixels leaves none"):
+        load_tiles(config, tmp_path)
 
 
 def test_turned_tiles_keep_the_surveys_together():

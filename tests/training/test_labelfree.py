@@ -16,7 +16,7 @@ from jaisp.training.folders import FolderConfig
 from jaisp.training.objectives import labelfree
 from jaisp.training.objectives.labelfree import LabelFree, LabelFreeLoss, finding_loss
 from jaisp.training.overlay import overlay_copies
-from jaisp.training.proposals import find_sources, significance_map
+from jaisp.training.proposals import _background, find_sources, significance_map
 from jaisp.training.rendering import explain
 
 from .configs import supervised_config
@@ -92,6 +92,17 @@ def test_proposals_are_where_the_sources_are():
     assert found["snr_joint"][0][bright].mean().item() == pytest.approx(20, rel=0.06)
     squares = found["snr_rubin"] ** 2 + found["snr_euclid"] ** 2
     assert squares[0][bright].sqrt().mean().item() == pytest.approx(20, rel=0.08)
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (80, 112), (70, 65)])
+def test_background_lies_where_it_is_on_tiles_of_any_side(shape):
+    y, x = torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij")
+    slope = (x + 2 * y)[None]
+    found = _background(slope)
+    assert found.shape == slope.shape
+    # Between the middles of whole boxes a plane is a plane.
+    inside = np.s_[:, 16 : shape[0] // 32 * 32 - 16, 16 : shape[1] // 32 * 32 - 16]
+    assert (found - slope)[inside].abs().max() < 2
 
 
 def test_proposals_of_noise_have_the_rate_of_its_maxima():

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from jaisp.exceptions import ConfigError, suggest
 
-__all__ = ["Objective", "batch_numbers", "objective_class", "start_model"]
+__all__ = ["Objective", "batch_numbers", "check_side", "objective_class", "start_model"]
 
 _CLASSES = {
     "injection": "jaisp.training.objectives.injection:Injection",
@@ -104,6 +104,32 @@ def start_model(config, model_class):
     if getattr(model.config, "calibration", None) and not stays:
         model.config = type(model.config).from_dict({**model.config.to_dict(), "calibration": {}})
     return model.train()
+
+
+def check_side(data, model):
+    """
+    Refuse tiles that a model cannot take, before they are made.
+
+    Parameters
+    ----------
+    data : `~jaisp.training.config.DataConfig`
+    model : `torch.nn.Module`
+        Its patches of ``config.patch_size`` pixels, 16 where it has no such setting, must fill the tiles.
+
+    Raises
+    ------
+    `~jaisp.exceptions.ConfigError`
+        If the side of the tiles is no multiple of what the model needs.
+    """
+    folder = getattr(data, "folder", "")
+    name, side = ("[data] tile_size", data.tile_size) if folder else ("[data.scenes] size", data.scenes.size)
+    multiple = max(16, getattr(model.config, "patch_size", 16))
+    if side % multiple:
+        lower = side // multiple * multiple
+        raise ConfigError(
+            f"{name} = {side} does not suit this {type(model).__name__}: it takes multiples of "
+            f"{multiple} pixels, e.g. {lower} or {lower + multiple}"
+        )
 
 
 def batch_numbers(optimizer, first_step, last_step, *, rank, world_size):

@@ -11,6 +11,7 @@ from torch.nn import functional
 from jaisp.exceptions import ConfigError
 from jaisp.models import band_dropout, crop_window, network_inputs
 from jaisp.models.detrjepa import flux_units
+from jaisp.models.layers import distances
 from jaisp.simulation import NoiseBank, draw_tile
 from jaisp.surveys import EUCLID, RUBIN
 from jaisp.training.config import LossConfig
@@ -341,7 +342,7 @@ def confirm(joint, fit, proposals):
         As the proposals, and of slots (``known``) the solved ``flux``, ``log_radius`` and ``ellipticity``.
     """
     place = torch.stack([proposals["x"], proposals["y"]], dim=-1)
-    distance = torch.cdist(place, joint["position"]) + 1e9 * ~fit["chosen"][:, None]
+    distance = distances(place, joint["position"]) + 1e9 * ~fit["chosen"][:, None]
     lonely = distance.amin(-1) > _NEAR
     blank = torch.zeros_like(proposals["x"])
     targets = {

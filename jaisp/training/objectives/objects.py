@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from jaisp.models import ObjectJEPA
+from jaisp.models.layers import distances
 from jaisp.training.matching import assign
 from jaisp.training.objectives.supervised import Supervised
 from jaisp.training.regularizers import sigreg
@@ -32,7 +33,7 @@ def match_within(first, second, radius):
     -------
     tile, first_slot, second_slot : Tensor of int, shape (K,)
     """
-    distance = _PIXEL * torch.cdist(first["position"], second["position"])
+    distance = _PIXEL * distances(first["position"], second["position"])
     active = [(output["activity_logit"] > 0) & output["valid"] for output in (first, second)]
     allowed = (distance < radius) & active[0][..., None] & active[1][:, None]
     pairs = [np.zeros((3, 0), int)]

@@ -13,7 +13,7 @@ from jaisp.training.config import DataConfig, LossConfig
 from jaisp.training.data import TileBatches, batch_loader, load_scenes
 from jaisp.training.losses import heat_loss, jepa_loss, set_loss, view_snr
 from jaisp.training.matching import match_truth
-from jaisp.training.objectives import batch_numbers, start_model
+from jaisp.training.objectives import batch_numbers, check_side, start_model
 from jaisp.training.regularizers import REGULARIZERS
 from jaisp.training.validation import validate
 from jaisp.training.windows import draw_windows, shift_positions, window_truth
@@ -53,6 +53,7 @@ class Supervised:
         self.config, self.check = config, check
         self.rank, self.world_size = rank, world_size
         self.model = start_model(config, self.model_class).to(memory_format=torch.channels_last)
+        check_side(config.data, self.model)
         self.jepa_step = int(config.optimizer.jepa_start * config.optimizer.steps)
         self.banks = self.load_data(Path(config.data.cache or folder), progress)
 
@@ -73,7 +74,8 @@ class Supervised:
     def hidden(self):
         """Options of `dataset` that say what the network does not get to see in training."""
         loss = self.config.loss
-        end = self.jepa_step * self.config.optimizer.accumulate * self.world_size
+        # JEPA needs both surveys of a tile; where there is none, dropout goes on.
+        end = self.jepa_step * self.config.optimizer.accumulate * self.world_size if loss.jepa > 0 else None
         return {
             "band_dropout": loss.band_dropout,
             "survey_dropout": loss.survey_dropout,

@@ -1,0 +1,77 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""From images to a table: what happens around detection and measurement."""
+
+import numpy as np
+import pytest
+from astropy.table import QTable
+from astropy.wcs import WCS, Sip
+
+from jaisp import DETRJEPA
+from jaisp.catalog import deblended_image, plot_attention, read_catalog, slot_attention, write_catalog
+from jaisp.catalog._drawing import aligned
+from jaisp.catalog.build import _measure_noise, _ranked
+from jaisp.catalog.table import provenance
+from jaisp.io import align
+from jaisp.models.config import DETRJEPAConfig
+from jaisp.surveys import EUCLID, RUBIN
+
+from .drawn import make_image
+
+
+def test_the_threshold_is_the_smallest_activity_of_a_row():
+    table = _ranked(QTable({"id": [1, 2, 3], "activity": [0.5, 0.4, 0.9]}), 0.5)
+    assert table["activity"].tolist() == [0.9, 0.5]
+    assert table["id"].tolist() == [1, 2]
+
+
+def test_images_are_aligned_as_the_catalogue_was(monkeypatch):
+    """The field of offsets is a function of the grid's pixels, and tiles begin where the grid does."""
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    euclid.wcs.wcs.crpix -= 60, 0
+    pair = align(rubin, euclid, region="overlap")
+    model = DETRJEPA(DETRJEPAConfig.tiny())
+    meta = provenance(model, pair, thresholds={}, offset={})
+    table = QTable({"id": [1]}, meta=meta)
+    assert aligned((rubin, euclid), table).shape == pair.shape != align(rubin, euclid).shape
+    assert aligned(pair, table) is pair
+
+    def told(*images, region):
+        raise InterruptedError(region)
+
+    monkeypatch.setattr("jaisp.io.align", told)
+    for function in (
+        lambda images: deblended_image(table, images, 1, "VIS"),
+        lambda images: slot_attention(model, table, images),
+        lambda images: plot_attention(model, table, images),
+    ):
+        with pytest.raises(InterruptedError, match="overlap"):
+            function((rubin, euclid))
+
+
+def test_findings_of_bands_that_align_left_out():
+    rubin = make_image(RUBIN, {"g": 60, "r": 60, "i": 80})
+    rubin.mask["r"][:, 10:] = True
+    euclid = make_image(EUCLID, {"VIS": 60})
+    euclid.wcs.wcs.crpix -= 60, 0
+    pair = align(rubin, euclid, region="overlap")
+    assert pair.rubin.bands == ("g", "i")
+    _measure_noise(pair)
+    # In the order of the survey, with the band that is not there.
+    assert [finding.band for finding in pair.rubin.findings] == ["g", "r", "r", "i"]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet"])
+def test_metadata_hold_the_distortion_of_the_grid(tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("pandas")
+    euclid = make_image(EUCLID, {"VIS": 60})
+    bent = np.zeros((3, 3))
+    bent[2, 0] = 1e-4
+    euclid.wcs.sip = Sip(bent, bent, None, None, euclid.wcs.wcs.crpix)
+    euclid.wcs.wcs.set()
+    pair = align(euclid=euclid)
+    meta = provenance(DETRJEPA(DETRJEPAConfig.tiny()), pair, thresholds={}, offset={})
+    write_catalog(QTable({"id": [1]}, meta=meta), tmp_path / f"catalog.{suffix}")
+    wcs = WCS(read_catalog(tmp_path / f"catalog.{suffix}").meta["grid"]["wcs"])
+    assert wcs.pixel_to_world(0, 0).separation(pair.wcs.pixel_to_world(0, 0)).mas < 0.01
