@@ -90,7 +90,15 @@ def celestial_wcs(wcs, where="image"):
         raise WCSError(
             f"{where}: no celestial WCS (axis types {axes}); allowed: RA and Dec, e.g. RA---TAN, DEC--TAN"
         )
-    return wcs.celestial
+    wcs = wcs.celestial  # a copy
+    if wcs.wcs.has_cd() and (wcs.wcs.has_pc() or wcs.wcs.has_crota()):
+        # As in `header_wcs`: wcslib would go by the other one, which who changes CD does not change.
+        if wcs.wcs.has_pc():
+            del wcs.wcs.pc
+        if wcs.wcs.has_crota():
+            del wcs.wcs.crota
+        wcs.wcs.set()  # makes CDELT 1
+    return wcs
 
 
 def header_wcs(header, where):

@@ -3,6 +3,7 @@
 
 import pickle
 import re
+import warnings
 
 import astropy.units as u
 import numpy as np
@@ -298,6 +299,25 @@ def test_cd_counts_where_pc_is_there_too(make):
     place = np.array([0, 10.0]), np.array([3.0, 47.0])
     expected = make_wcs(0.1, angle=20).pixel_to_world_values(*place)
     np.testing.assert_allclose(make(wcs=both).wcs.pixel_to_world_values(*place), expected, atol=1e-10)
+    # So it does in a WCS made of that header, which stays as it is.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        given = WCS(both)
+    image = make(wcs=given)
+    np.testing.assert_allclose(image.wcs.pixel_to_world_values(*place), expected, atol=1e-10)
+    assert not image.wcs.wcs.has_pc()
+    assert given.wcs.has_pc()
+
+
+def test_cd_counts_where_crota_is_there_too(make):
+    header = fits.Header({f"CTYPE{i}": name for i, name in ((1, "RA---TAN"), (2, "DEC--TAN"))})
+    header.update(
+        {"CRVAL1": 53.0, "CRVAL2": -28.0, "CD1_1": -0.1 / 3600, "CD2_2": 0.1 / 3600, "CROTA2": 30.0}
+    )
+    image = make(wcs=WCS(header))
+    assert image.wcs.wcs.has_cd()
+    assert not image.wcs.wcs.has_crota()
+    assert image.pixel_scale == pytest.approx(0.1)
 
 
 def test_bands_must_share_the_wcs(make, pixels):
