@@ -90,7 +90,8 @@ def open_fits(path):
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            hdus = fits.open(path, memmap=True, lazy_load_hdus=False)
+            # Without memmap=True, which refuses scaled integers: astropy maps what can be mapped by itself.
+            hdus = fits.open(path, lazy_load_hdus=False)
     except PermissionError:
         raise FileError(f"{path}: no permission to read it") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError) as error:

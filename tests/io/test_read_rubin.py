@@ -67,6 +67,27 @@ def test_gzipped_file(tmp_path):
     assert read_rubin(packed).bands == ("r",)
 
 
+@pytest.mark.parametrize("end", ["fits", "fits.gz", "fits.fz"])
+@pytest.mark.parametrize("kind", ["u2", "u4", "u8", "i1"])
+def test_masks_of_scaled_integers(tmp_path, kind, end):
+    """FITS has no unsigned integers but bytes: they are written with BZERO."""
+    bits = np.zeros((40, 40), kind)
+    bits[3, 4] = 1 << DP1_BITS["SAT"]
+    path = write_rubin(tmp_path / f"a.{end}", bits=bits, compressed=end.endswith("fz") and kind != "u8")
+    assert np.argwhere(read_rubin(path).mask["g"]).tolist() == [[3, 4]]
+
+
+def test_scaled_pixels(tmp_path):
+    data = np.round(100 * pixels()).astype(np.int32)
+    data[5, 6] = -99999
+    path = write_rubin(tmp_path / "a.fits", data=data)
+    for key, value in {"BSCALE": 0.01, "BZERO": 3.005, "BLANK": -99999}.items():
+        fits.setval(path, key, value=value, ext=1)
+    image = read_rubin(path)
+    assert np.argwhere(image.mask["g"]).tolist() == [[5, 6]]
+    assert image.data["g"][20, 20] == pytest.approx(0.01 * data[20, 20] + 3.005, rel=1e-5)
+
+
 def test_mask_bits_go_by_the_cards_of_the_file(tmp_path):
     """The same number means DETECTED in one file and SAT in another."""
     bits = np.zeros((40, 40), np.int32)
