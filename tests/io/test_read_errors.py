@@ -86,6 +86,27 @@ def test_the_other_surveys_files(tmp_path):
     fails(BandError, "holds Rubin band y and no Euclid band", read_euclid, path)
 
 
+def test_y_among_the_bands_of_both_surveys(tmp_path):
+    path = tmp_path / "all.fits"
+    names = ("g", "y", "VIS", "J")
+    images = [image_hdu(pixels(), name, BUNIT="nJy", **wcs_cards(0.1)) for name in names]
+    hdus = [fits.PrimaryHDU(), *images]
+    fits.HDUList(hdus).writeto(path)
+    message = (
+        "all.fits[2]: is named Y in a file of both surveys' bands, which may be NISP's Y or Rubin's y; say"
+    )
+    fails(BandError, message, read_rubin, path)
+    assert read_rubin(f"g={path}").bands == ("g",)
+    assert read_rubin(path, bands=["g", "y"]).bands == ("g", "y")
+    assert read_euclid(path).bands == ("VIS", "Y", "J")
+    # Two of that name are one too many.
+    fits.append(path, pixels(), hdus[2].header)
+    fails(BandError, "Euclid band Y given twice", read_euclid, path)
+    # Beside Rubin's alone it is not NISP's.
+    fits.HDUList(hdus[:3]).writeto(tmp_path / "rubin.fits")
+    fails(BandError, "holds Rubin band G and no Euclid band", read_euclid, tmp_path / "rubin.fits")
+
+
 def test_unknown_bands(tmp_path):
     path = write_rubin(tmp_path / "image.fits", band_key=None)
     fails(BandError, "image.fits: cannot tell its Rubin band from header or file name", read_rubin, path)

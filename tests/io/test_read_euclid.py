@@ -78,6 +78,15 @@ def test_flags(tmp_path):
     assert sorted(np.argwhere(image.mask["H"]).tolist()) == [[1, 1]]
 
 
+def test_planes_beside_an_image_named_by_its_band(tmp_path):
+    path = write_euclid(tmp_path / "a.fits", flags=np.eye(40, dtype=np.int32))
+    fits.setval(path, "EXTNAME", value="VIS")
+    image = read_euclid(path)
+    np.testing.assert_allclose(image.variance["VIS"], (2 * VIS_FACTOR) ** 2, rtol=1e-5)
+    assert image.mask["VIS"].sum() == 40
+    assert image.psf_source["VIS"] == "given"
+
+
 def test_flags_that_would_mask_everything_are_disbelieved(tmp_path):
     flags = np.full((40, 40), 2 + 1, np.int32)
     flags[:2] = 0
