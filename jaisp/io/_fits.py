@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import warnings
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,18 +98,31 @@ def open_fits(path):
             hdus = fits.open(path, lazy_load_hdus=False)
     except PermissionError:
         raise FileError(f"{path}: no permission to read it") from None
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zlib.error) as error:
         what = "truncated" if "truncated" in str(error).lower() else "not a readable FITS file"
         raise FileError(f"{path}: {what} ({_one_line(error)})") from None
     try:
         with hdus:
-            if any(re.search("truncated|corrupted", str(warning.message)) for warning in caught):
+            doubts = any(re.search("truncated|corrupted", str(warning.message)) for warning in caught)
+            if doubts or _ends_early(hdus):
                 raise FileError(f"{path}: the file is truncated or corrupted; copy or download it again")
             yield hdus
     except JaispError:
         raise
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zlib.error) as error:
         raise FileError(f"{path}: cannot be read to its end ({_one_line(error)})") from None
+
+
+def _ends_early(hdus):
+    """Tell whether a compressed file is cut off: astropy takes the HDUs that are whole for all there are."""
+    file = hdus.fileinfo(0)["file"]
+    try:
+        # From where opening it has stopped, which is the end of a file that is whole.
+        while file.compression and file.read(1 << 20):
+            pass
+    except (OSError, EOFError, zlib.error):
+        return True
+    return False
 
 
 def _one_line(error):

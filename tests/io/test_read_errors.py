@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What the readers say of files that cannot be read: one line that names the file and tells what to do."""
 
+import bz2
+import gzip
 import re
 
 import numpy as np
@@ -53,6 +55,25 @@ def test_truncated_files(tmp_path):
         fails(FileError, f"{path}: ", read_rubin, path)
     path.write_bytes(whole[: 2880 * 3 + 100])
     fails(FileError, "truncated", read_rubin, path)
+
+
+@pytest.mark.parametrize("module", [gzip, bz2])
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.999])
+def test_truncated_compressed_files(tmp_path, module, part):
+    """The HDUs before the end are no image without its mask and variance."""
+    whole = write_rubin(tmp_path / "rubin_g.fits").read_bytes()
+    packed = module.compress(whole)
+    path = tmp_path / f"part_g.fits.{'gz' if module is gzip else 'bz2'}"
+    path.write_bytes(packed[: int(part * len(packed))])
+    fails(FileError, f"{path}: ", read_rubin, path)
+
+
+def test_corrupted_compressed_file(tmp_path):
+    packed = bytearray(gzip.compress(write_rubin(tmp_path / "rubin_g.fits").read_bytes()))
+    packed[len(packed) // 2 :: 7] = bytes(len(packed[len(packed) // 2 :: 7]))
+    path = tmp_path / "bad_g.fits.gz"
+    path.write_bytes(packed)
+    fails(FileError, f"{path}: ", read_rubin, path)
 
 
 def test_no_wcs(tmp_path):
