@@ -11,7 +11,7 @@ from astropy.io import fits
 from jaisp.exceptions import ImageError
 from jaisp.image._inputs import AB_ZERO_POINT
 
-__all__ = ["factor_of", "zero_point_factor"]
+__all__ = ["factor_of", "stated_counts", "zero_point_factor"]
 
 _ZERO_POINT_KEYS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPOINT", "ZEROPNT", "PHOTZP", "ABZP", "ZP")
 _COUNTS = re.compile(
@@ -71,6 +71,12 @@ def zero_point_factor(plane, hdus, *, given=None):
 def factor_of(zero_point):
     """Factor to nJy from units of which one is of AB magnitude ``zero_point``."""
     return 10 ** ((AB_ZERO_POINT - float(zero_point)) / 2.5)
+
+
+def stated_counts(plane):
+    """BUNIT of a plane as the file has it if it says something, which can only be counts; else None."""
+    unit = str(plane.get("BUNIT") or "").strip()
+    return None if unit.lower() in ("", "none", "unknown", "1") else unit
 
 
 def _unit_factor(text, plane):

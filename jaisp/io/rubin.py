@@ -3,7 +3,8 @@
 
 import numpy as np
 
-from jaisp.io._calibration import factor_of
+from jaisp.exceptions import ImageError
+from jaisp.io._calibration import factor_of, stated_counts
 from jaisp.io._load import Rules, file_list, psf_beside, read_survey
 from jaisp.surveys import RUBIN
 
@@ -50,7 +51,7 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     -----
     JaispWarning
         If something had to be assumed: the bands of a cube, or the unit of the pixels (nJy in the LSST
-        layout, zero point 27.0, that of HSC, elsewhere).
+        layout, unless it says counts; zero point 27.0, that of HSC, elsewhere).
 
     Notes
     -----
@@ -67,13 +68,18 @@ def _companions(plane):
 
 
 def _default_factor(plane, notes):
-    """Factor to nJy where the file states neither unit nor zero point."""
+    """Factor to nJy where the file states no zero point, and no unit but counts."""
+    counts = stated_counts(plane)
     if "variance" in plane.hdus and "mask" in plane.hdus:
+        if counts:
+            raise ImageError(
+                f"{plane.path}: unit {counts!r} needs a zero point, and its header has none; "
+                "give zero_point= (--rubin-zero-point), or MAGZERO in the header"
+            )
         notes.append(f"{plane.path}: no BUNIT and no zero point; nJy assumed (else give zero_point=)")
         return 1.0, "assumed nJy"
-    notes.append(
-        f"{plane.path}: no BUNIT and no zero point; {_HSC_ZERO_POINT} assumed (else give zero_point=)"
-    )
+    unit = f"BUNIT {counts!r}" if counts else "no BUNIT"
+    notes.append(f"{plane.path}: {unit} and no zero point; {_HSC_ZERO_POINT} assumed (else give zero_point=)")
     return factor_of(_HSC_ZERO_POINT), f"assumed zero point {_HSC_ZERO_POINT}"
 
 

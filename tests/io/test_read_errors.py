@@ -190,6 +190,12 @@ def test_units(tmp_path):
     fails(ImageError, "unit 'MJy/sr' is not a flux density per pixel; allowed: nJy", read_rubin, path)
     path = write_rubin(tmp_path / "b.fits", unit="furlong")
     fails(ImageError, "unit 'furlong' is not a flux density", read_rubin, path)
+    for unit in ("adu", "electron", "DN"):
+        path = write_rubin(tmp_path / f"{unit}.fits", unit=unit)
+        fails(
+            ImageError, f"unit {unit!r} needs a zero point, and its header has none; give", read_rubin, path
+        )
+    assert read_rubin(path, zero_point=27.0).bands == ("g",)
 
 
 def test_psfs(tmp_path):

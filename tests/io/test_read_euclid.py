@@ -182,6 +182,13 @@ def test_no_zero_point(tmp_path):
     np.testing.assert_allclose(plain.data["VIS"], pixels(2, sd=2.0), rtol=1e-5)
 
 
+def test_counts_have_the_zero_point_of_q1(tmp_path):
+    path = write_euclid(tmp_path / "VIS.fits", zero_point=False)
+    fits.setval(path, "BUNIT", value="electron/s")
+    with pytest.warns(JaispWarning, match=r"no MAGZERO and BUNIT 'electron/s'; zero point 24.6 assumed"):
+        read_euclid(path)
+
+
 def test_band_in_front_of_the_name(tmp_path):
     path = tmp_path / "f814w.fits"
     image_hdu(pixels(), primary=True, FILTER="F814W", **wcs_cards(0.03)).writeto(path)

@@ -144,6 +144,14 @@ def test_no_unit_at_all_is_njy_in_the_lsst_layout(tmp_path):
     np.testing.assert_array_equal(image.data["g"], pixels(1, sd=2.0))
 
 
+def test_counts_elsewhere_have_the_zero_point_of_hsc(tmp_path):
+    path = tmp_path / "hsc_g.fits"
+    image_hdu(pixels(), primary=True, BUNIT="ADU", **wcs_cards()).writeto(path)
+    with pytest.warns(JaispWarning, match=r"BUNIT 'ADU' and no zero point; 27.0 assumed"):
+        image = read_rubin(path)
+    np.testing.assert_allclose(image.data["g"], pixels() * 10 ** (4.4 / 2.5), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "band"),
     [
