@@ -91,8 +91,21 @@ def _bad_bits(bits, header, plane, notes):
             return bits != 0
         notes.append(f"{plane.path}: its mask has no MP_ cards; the numbers of DP1 assumed")
         planes = _DP1_BITS
-    value = sum(1 << int(planes[name]) for name in BAD_MASK_PLANES if name in planes)
+    value = sum(1 << _bit(planes, name, plane) for name in BAD_MASK_PLANES if name in planes)
     return (bits.astype(np.int64) & value) != 0
+
+
+def _bit(planes, name, plane):
+    """Bit of a mask plane, as its card says."""
+    try:
+        bit = int(planes[name])
+    except ValueError:
+        bit = -1
+    if not 0 <= bit < 63:
+        raise ImageError(
+            f"{plane.path}: MP_{name} of its mask is {planes[name]!r}; allowed: the number of a bit, 0 to 62"
+        )
+    return bit
 
 
 def _assume_bands(planes, notes):

@@ -198,6 +198,12 @@ def test_units(tmp_path):
     assert read_rubin(path, zero_point=27.0).bands == ("g",)
 
 
+@pytest.mark.parametrize("number", ["zero", -1, 64])
+def test_mask_plane_without_a_number(tmp_path, number):
+    path = write_rubin(tmp_path / "a.fits", bits=np.full((40, 40), 2, np.int32), numbers={"BAD": number})
+    fails(ImageError, f"a.fits: MP_BAD of its mask is {number!r}; allowed: the number of a", read_rubin, path)
+
+
 def test_psfs(tmp_path):
     path = write_rubin(tmp_path / "a.fits")
     fails(ImageError, "shape (20, 20); allowed: a square image, odd", read_rubin, path, psf=np.ones((20, 20)))
