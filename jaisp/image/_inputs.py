@@ -12,9 +12,9 @@ from astropy.nddata import NDData, VarianceUncertainty
 from astropy.wcs import WCS, FITSFixedWarning
 
 from jaisp.exceptions import ImageError, WCSError
+from jaisp.image._units import NJY, header_factor, stated_counts, to_njy, zero_point_card
 
 __all__ = [
-    "NJY",
     "BandInput",
     "celestial_wcs",
     "native",
@@ -24,10 +24,7 @@ __all__ = [
     "parse_variance",
 ]
 
-NJY = u.nJy
-AB_ZERO_POINT = 31.4  # of 1 nJy
 _IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
-_UNIT_HELP = "allowed: flux density per pixel that converts to nJy (nJy, uJy, Jy, AB, ...)"
 
 
 @dataclass
@@ -46,19 +43,6 @@ def native(array, dtype=None):
     """Return ``array`` in this machine's byte order (FITS arrays are big-endian), as ``dtype`` if given."""
     array = np.asarray(array)
     return array.astype(dtype or array.dtype.newbyteorder("="), copy=False)
-
-
-def to_njy(unit, where):
-    """Return the factor from ``unit`` to nJy."""
-    try:
-        unit = u.Unit(unit)
-        return unit.to(NJY)
-    except (u.UnitConversionError, ValueError, TypeError):
-        pass
-    hint = ""
-    if isinstance(unit, u.UnitBase) and u.sr.physical_type in {base.physical_type for base in unit.bases}:
-        hint = "; this is a surface brightness: multiply by the solid angle of a pixel first"
-    raise ImageError(f"{where}: unit {str(unit)!r} is not a flux density; {_UNIT_HELP}{hint}") from None
 
 
 def real_array(value, where, *, ndim=2):
@@ -127,13 +111,10 @@ def header_wcs(header, where):
 
 def _header_factor(header, where):
     """Factor to nJy that a header states, None if it states none."""
-    if header.get("BUNIT"):
-        return to_njy(header["BUNIT"], where)
-    if isinstance(header.get("FLUXMAG0"), (int, float)) and header["FLUXMAG0"] > 0:
-        return 10 ** (0.4 * AB_ZERO_POINT) / header["FLUXMAG0"]
-    if isinstance(header.get("MAGZERO"), (int, float)):
-        return 10 ** (0.4 * (AB_ZERO_POINT - header["MAGZERO"]))
-    return None
+    factor = header_factor(header.get, where)[0] or zero_point_card(header.get)[0]
+    if factor is None and (unit := stated_counts(header.get)):
+        raise ImageError(f"{where}: unit {unit!r} needs a zero point, and its header has none; give MAGZERO")
+    return factor
 
 
 def parse_image(value, where, *, unit=None, copy=True):

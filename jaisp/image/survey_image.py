@@ -8,9 +8,10 @@ import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError, WCSError
-from jaisp.image._inputs import NJY, celestial_wcs, parse_image, parse_mask, parse_psf, parse_variance
+from jaisp.image._inputs import celestial_wcs, parse_image, parse_mask, parse_psf, parse_variance
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
+from jaisp.image._units import NJY
 from jaisp.image.background import estimate_background
 from jaisp.image.noise import measure_noise, measure_variance
 from jaisp.image.psf import centre_psf, survey_psf

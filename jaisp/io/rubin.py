@@ -4,7 +4,7 @@
 import numpy as np
 
 from jaisp.exceptions import ImageError
-from jaisp.io._calibration import factor_of, stated_counts
+from jaisp.image._units import factor_of, stated_counts
 from jaisp.io._load import Rules, file_list, psf_beside, read_survey
 from jaisp.surveys import RUBIN
 
@@ -69,7 +69,7 @@ def _companions(plane):
 
 def _default_factor(plane, notes):
     """Factor to nJy where the file states no zero point, and no unit but counts."""
-    counts = stated_counts(plane)
+    counts = stated_counts(plane.get)
     if "variance" in plane.hdus and "mask" in plane.hdus:
         if counts:
             raise ImageError(

@@ -97,6 +97,14 @@ INPUTS = {
     "HDU": lambda pixels, wcs: fits.ImageHDU(pixels, wcs.to_header()),
     "HDU with BUNIT": lambda pixels, wcs: fits.PrimaryHDU(pixels / 1e9, fits.Header({"BUNIT": "Jy"})),
     "HDU with MAGZERO": lambda pixels, wcs: fits.PrimaryHDU(pixels / 1000, fits.Header({"MAGZERO": 23.9})),
+    "HDU of counts": lambda pixels, wcs: fits.PrimaryHDU(
+        pixels / 1000, fits.Header({"BUNIT": "ADU", "MAGZPT": 23.9})
+    ),
+    "HDU with FLUXMAG0": lambda pixels, wcs: fits.ImageHDU(
+        pixels / 1000, fits.Header({"BUNIT": "electron/s", "FLUXMAG0": 10 ** (23.9 / 2.5)})
+    ),
+    "HDU per pixel": lambda pixels, wcs: fits.ImageHDU(pixels / 1000, fits.Header({"BUNIT": "uJy/pix"})),
+    "NDData per pixel": lambda pixels, wcs: NDData(pixels / 1000, unit=u.uJy / u.pix),
 }
 
 
@@ -178,6 +186,9 @@ def test_units(make, pixels):
     fails(ImageError, "this is a surface brightness: multiply by the solid angle", make, {"VIS": surface})
     fails(ImageError, "unit 'adu' is not a flux density", make, {"VIS": CCDData(pixels, unit="adu")})
     fails(ImageError, "unit 'furlong' is not a flux density", make, unit="furlong")
+    fails(ImageError, "unit 'mag(AB)' is not a flux density", make, unit="mag(AB)")
+    counts = fits.PrimaryHDU(pixels, fits.Header({"BUNIT": "adu"}))
+    fails(ImageError, "VIS: unit 'adu' needs a zero point, and its header has none", make, {"VIS": counts})
     fails(
         ImageError,
         "VIS variance: unit 'nJy' does not convert to nJy2",

@@ -188,6 +188,8 @@ def test_useless_pixels(tmp_path):
 def test_units(tmp_path):
     path = write_rubin(tmp_path / "a.fits", unit="MJy/sr")
     fails(ImageError, "unit 'MJy/sr' is not a flux density per pixel; allowed: nJy", read_rubin, path)
+    path = write_rubin(tmp_path / "c.fits", unit="mag(AB)")
+    fails(ImageError, "unit 'mag(AB)' is not a flux density per pixel", read_rubin, path)
     path = write_rubin(tmp_path / "b.fits", unit="furlong")
     fails(ImageError, "unit 'furlong' is not a flux density", read_rubin, path)
     for unit in ("adu", "electron", "DN"):

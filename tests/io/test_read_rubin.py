@@ -128,6 +128,19 @@ def test_flux_of_magnitude_zero(tmp_path):
     assert image.meta["calibration"]["g"] == "FLUXMAG0"
 
 
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        ("nJy/pix", 1), ("nJy pixel-1", 1), ("njy", 1), ("UJY", 1000), ("uJy/pixel", 1000), ("mJy", 1e6),
+        ("JY", 1e9), ("nanomaggy", 3630.78), ("nanomaggies/pix", 3630.78),
+    ],
+)  # fmt: skip
+def test_spellings_of_units(tmp_path, unit, factor):
+    image = read_rubin(write_rubin(tmp_path / "a.fits", unit=unit))
+    np.testing.assert_allclose(image.data["g"], factor * pixels(1, sd=2.0), rtol=1e-5)
+    assert image.meta["calibration"]["g"] == f"BUNIT {unit}"
+
+
 @pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN"])
 def test_zero_point_for_counts(tmp_path, unit):
     path = write_rubin(tmp_path / "a.fits", unit=unit, primary_cards={"MAGZERO": 28.9})
