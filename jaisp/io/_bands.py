@@ -28,17 +28,20 @@ BAND_KEYS = (
 
 # Cameras whose ugrizy bands are near enough to Rubin's, as they prefix filter names.
 _GROUND = (
-    r"LSST(?:Cam|ComCam)?|ComCam|Rubin|HSC|MegaCam|MegaPrime|CFHT|CFIS|UNIONS|DES|DECam|SDSS|PS1|PanSTARRS|"
+    r"LSST(?:Cam|ComCam|20[0-9]{2})?|ComCam|Rubin|HSC|MegaCam|MegaPrime|CFHT|CFIS|UNIONS|DES|DECam|SDSS|PS1|PanSTARRS|"
     r"JPCAM|WISHES"
 )
 _RUBIN_LABEL = re.compile(
-    # "HSC-I2", "LSST_g", "DECam_r", "MEGACAM_U", "i_03", "r2"; "g DECam SDSS c0001 4720.0 1520.0"
-    rf"^(?:(?:(?:{_GROUND})[-_. ]?)(?P<ground>[ugrizy])[0-9]?|(?P<plain>[ugrizy])(?:_?[0-9]{{1,2}})?"
+    # "HSC-I2", "LSST_g", "ComCam_g_01", "MEGACAM_U", "i_03", "r2"; "g DECam SDSS c0001 4720.0 1520.0"
+    rf"^(?:(?:(?:{_GROUND})[-_. ]?)(?P<ground>[ugrizy])(?:_?[0-9]{{1,2}})?"
+    rf"|(?P<plain>[ugrizy])(?:_?[0-9]{{1,2}})?"
     rf"|(?P<long>[ugrizy])[. ](?:{_GROUND}|MP9)[\w .]*)$",
     re.IGNORECASE,
 )
 _EUCLID_LABEL = re.compile(
-    r"^(?:Euclid[-_. ]?)?(?:(?P<vis>VIS|I_E)|(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_E)?)$",
+    # "VIS", "VIS_IE", "I_E", "NIR_Y", "NISP-P-Y", "YE", "H_E"
+    r"^(?:Euclid[-_. ]?)?(?:(?P<vis>VIS|(?:VIS[-_. ]?)?I_?E)"
+    r"|(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_?E)?)$",
     re.IGNORECASE,
 )
 MER_NAME = re.compile(

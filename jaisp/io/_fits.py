@@ -21,11 +21,13 @@ __all__ = ["Plane", "find_planes", "open_fits", "plane_wcs", "split_prefix"]
 _KINDS = {
     "image": ("FLUX", "SCI", "SCIENCE", "IMAGE", "BGSUB", "DATA"),
     "variance": ("VARIANCE", "VAR"),
-    "rms": ("RMS", "ERR", "ERROR", "SIGMA"),
-    "weight": ("WEIGHT", "WHT", "IVAR"),
+    "rms": ("RMS", "ERR", "ERROR", "SIGMA", "STD", "UNCERT"),
+    "weight": ("WEIGHT", "WHT", "IVAR", "INVVAR", "INVVARIANCE"),
     "mask": ("MASK", "FLAG", "FLAGS", "FLG", "DQ"),
-    "psf": ("PSF",),
+    "psf": ("PSF", "PSFIMAGE"),
 }
+# What the UNCERT of a CCDData that was written holds, by its UTYPE; else standard deviations.
+_UNCERTAINTIES = {"VarianceUncertainty": "variance", "InverseVariance": "weight"}
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
 _PLANE_NAME = re.compile(rf"^(?:(?P<band>.+?)[-_. ])?(?P<kind>{'|'.join(_KIND_OF)})$", re.IGNORECASE)
 _PLANE_OF_BAND = re.compile(rf"^(?P<kind>{'|'.join(_KIND_OF)})[-_. ](?P<band>.+)$", re.IGNORECASE)
@@ -249,7 +251,8 @@ def _name_of(hdu):
         if name == "COMPRESSED_IMAGE":
             continue
         if match := _PLANE_NAME.match(name):
-            return match["band"], _KIND_OF[match["kind"].upper()]
+            kind = _KIND_OF[match["kind"].upper()]
+            return match["band"], _UNCERTAINTIES.get(header.get("UTYPE"), kind) if kind == "rms" else kind
         if (match := _PLANE_OF_BAND.match(name)) and survey_of_label(match["band"]):
             return match["band"], _KIND_OF[match["kind"].upper()]
         if name and survey_of_label(name):

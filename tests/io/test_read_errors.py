@@ -240,6 +240,7 @@ def test_unknown_keywords_are_not_swallowed(tmp_path):
     [
         ("g", "g"), ("LSST_g", "g"), ("HSC-I", "i"), ("HSC-I2", "i"), ("i_03", "i"), ("r_57", "r"),
         ("MEGACAM_U", "u"), ("DES_G", "g"), ("DECam_r", "r"), ("G", "g"),
+        ("ComCam_g_01", "g"), ("LSST_r_57", "r"), ("lsst2016-g", "g"),
         ("lsst_y", "y"), ("HSC-Y", "y"), ("y_04", "y"),
         ("z DECam SDSS c0004 9260.0 1520.0", "z"), ("u.MP9302", "u"), ("i2", "i"),
         ("Y", None), ("NIR_Y", None), ("VIS", None), ("F814W", None), ("N921", None),
@@ -255,6 +256,7 @@ def test_rubin_filter_names(label, band):
     [
         ("VIS", "VIS"), ("vis", "VIS"), ("NIR_Y", "Y"), ("NIR-J", "J"), ("NISP_H", "H"), ("NISP-P-Y", "Y"),
         ("Y", "Y"), ("h", "H"), ("I_E", "VIS"), ("Y_E", "Y"), ("Euclid VIS", "VIS"), ("EUCLID_H", "H"),
+        ("VIS_IE", "VIS"), ("IE", "VIS"), ("YE", "Y"), ("JE", "J"), ("HE", "H"), ("NISP_HE", "H"),
         ("y", None), ("HSC-Y", None), ("g", None), ("VISTA_J", None), ("K", None), ("", None),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import gzip
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS
 
 from jaisp.exceptions import JaispWarning
@@ -240,6 +241,33 @@ def test_multi_band_file_with_other_names(tmp_path, kind):
     path = write_cutout(tmp_path / "cutout.fits", bands=("LSST_g", "LSST_r"), kind=kind)
     assert read_rubin(path).bands == ("g", "r")
     assert read_rubin(f"r={path}").bands == ("r",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("STD", 3.0), ("UNCERT", 3.0), ("VAR", 9.0), ("INVVAR", 1 / 9), ("INVVARIANCE", 1 / 9), ("WHT", 1 / 9)],
+)
+def test_names_of_uncertainties(tmp_path, name, value):
+    path = tmp_path / "rubin_g.fits"
+    image = image_hdu(pixels(), primary=True, BUNIT="nJy", **wcs_cards())
+    fits.HDUList([image, fits.ImageHDU(np.full((40, 40), value), name=name)]).writeto(path)
+    np.testing.assert_allclose(read_rubin(path).variance["g"], 9, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(StdDevUncertainty, 3.0), (VarianceUncertainty, 9.0), (InverseVariance, 1 / 9)]
+)
+def test_written_ccddata(tmp_path, kind, value):
+    mask = np.eye(40, dtype=bool)
+    ccd = CCDData(
+        pixels(), unit="nJy", uncertainty=kind(np.full((40, 40), value)), mask=mask, psf=psf_image(),
+        wcs=WCS(fits.Header(wcs_cards())),
+    )  # fmt: skip
+    ccd.write(tmp_path / "rubin_g.fits", hdu_psf="PSFIMAGE")
+    image = read_rubin(tmp_path / "rubin_g.fits")
+    np.testing.assert_allclose(image.variance["g"], 9, rtol=1e-5)
+    np.testing.assert_array_equal(image.mask["g"], mask)
+    assert image.psf_source["g"] == "given"
 
 
 def write_bands(path, names, *, variance=None, versions=False, cards=None):
