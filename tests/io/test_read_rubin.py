@@ -198,6 +198,19 @@ def test_separate_psf_file(tmp_path):
     assert image.psf["r"].shape == (31, 31)
 
 
+@pytest.mark.parametrize("name", ["{}", "{}_PSF", "PSF_{}"])
+def test_file_of_the_psfs_of_all_bands(tmp_path, name):
+    paths = [write_rubin(tmp_path / f"{band}.fits", band=band) for band in "gy"]
+    hdus = [
+        fits.ImageHDU(psf_image(15, sd), name=name.format(band))
+        for band, sd in (("r", 1.0), ("g", 1.5), ("y", 2.0))
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "psf.fits")
+    image = read_rubin(paths, psf=tmp_path / "psf.fits")
+    np.testing.assert_allclose(image.psf["g"], psf_image(15, 1.5), rtol=1e-4)
+    np.testing.assert_allclose(image.psf["y"], psf_image(15, 2.0), rtol=1e-4)
+
+
 def test_psf_keyword(tmp_path):
     paths = [write_rubin(tmp_path / f"{band}.fits", band=band) for band in "ig"]
     narrow, wide = psf_image(15, 1.0), psf_image(15, 2.0)
