@@ -15,6 +15,7 @@ import torch
 from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, WeightsError
 from jaisp.models import DETRJEPA
 from jaisp.training import TrainingError, check, load_config, objectives, train
+from jaisp.training._run_files import RunFiles
 from jaisp.training.config import ObjectiveConfig, OptimizerConfig
 from jaisp.training.data import TileBatches
 from jaisp.training.engine import _learning_rate
@@ -123,6 +124,25 @@ def test_whole_numbers_are_numbers(tmp_path):
     config = load_config(path)
     assert config.optimizer.learning_rate == 1
     assert config.model.channels == (8, 8, 8)
+
+
+def test_curves_are_drawn_whole_or_not_at_all(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    files = RunFiles(tmp_path / "run")
+    files.metrics.write_text('{"step": 1, "train/loss": 2.0}\n')
+    files.draw_curves()
+    whole = (files.folder / "curves.png").read_bytes()
+    assert whole.startswith(b"\x89PNG")
+
+    def fail(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figure.Figure, "savefig", fail)
+    with pytest.raises(FileError, match=r"cannot write '.*curves.png': No space left"):
+        files.draw_curves()
+    assert (files.folder / "curves.png").read_bytes() == whole
+    assert {path.name for path in files.folder.iterdir()} == {"curves.png", "metrics.jsonl"}
 
 
 def test_missing_config(tmp_path):
