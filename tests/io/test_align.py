@@ -213,6 +213,14 @@ def test_real_ground_bands_of_a_mer_cutout(realdata):
     assert tile.arrays["rubin_valid"].sum() == 2 * 50 * 50
 
 
+def test_unpacking():
+    pair = align(plain("rubin"), plain("euclid"))
+    rubin, euclid = pair
+    assert rubin is pair.rubin
+    assert euclid is pair.euclid
+    assert next(iter(align(euclid=plain("euclid")))) is None
+
+
 def test_wcs_with_both_cd_and_pc():
     """As `WCS(header)` of MER cutouts is: Rubin's grid has twice Euclid's pixels all the same."""
     wcs = make_wcs((100, 100), 0.1, rotation=20)
