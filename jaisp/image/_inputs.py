@@ -97,6 +97,10 @@ def header_wcs(header, where):
     if any(re.fullmatch(r"CD\d_\d", key) for key in cards):
         for key in [key for key in cards if re.fullmatch(r"PC\d_\d|CDELT\d|CROTA\d", key)]:
             del cards[key]
+    for key, value in cards.items():
+        # astropy would take 0 for it.
+        if isinstance(value, str) and re.fullmatch(r"(CRVAL|CRPIX|CDELT)\d|(CD|PC)\d_\d", key):
+            raise WCSError(f"{where}: {key} of its header is {value!r}; allowed: a number")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)

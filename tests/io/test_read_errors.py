@@ -84,6 +84,11 @@ def test_no_wcs(tmp_path):
     fails(WCSError, "no celestial WCS", read_euclid, write_euclid(tmp_path / "b.fits", wcs=cards))
 
 
+def test_wcs_card_that_is_no_number(tmp_path):
+    path = write_euclid(tmp_path / "a.fits", wcs={**wcs_cards(0.1), "CRVAL1": "abc"})
+    fails(WCSError, "a.fits: CRVAL1 of its header is 'abc'; allowed: a number", read_euclid, path)
+
+
 def test_wrong_pixel_scale(tmp_path):
     path = write_euclid(tmp_path / "a.fits", wcs=wcs_cards(360.0))
     fails(WCSError, "wrong pixel scale of 360 x 360 arcsec; allowed: 0.01 to 2.0 arcsec", read_euclid, path)
