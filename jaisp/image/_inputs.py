@@ -115,7 +115,7 @@ def header_wcs(header, where):
 
 def _header_factor(header, where):
     """Factor to nJy that a header states, None if it states none."""
-    factor = header_factor(header.get, where)[0] or zero_point_card(header.get)[0]
+    factor = header_factor(header.get, where)[0] or zero_point_card(header.get, where)[0]
     if factor is None and (unit := stated_counts(header.get)):
         raise ImageError(f"{where}: unit {unit!r} needs a zero point, and its header has none; give MAGZERO")
     return factor

@@ -111,16 +111,15 @@ def header_factor(get, where):
             raise ImageError(
                 f"{where}: unit {unit!r} is not a flux density per pixel; allowed: {_ALLOWED_IN_FILES}"
             )
-    flux = get("FLUXMAG0")
-    if _is_number(flux) and flux > 0:
+    if (flux := _number_of(get, "FLUXMAG0", where)) is not None and flux > 0:
         return factor_of(2.5 * np.log10(flux)), "FLUXMAG0"
     return None, ""
 
 
-def zero_point_card(get):
+def zero_point_card(get, where):
     """Factor to nJy that the zero point of a header states, with the card that told, or ``(None, "")``."""
     for key in _ZERO_POINT_KEYS:
-        if _is_number(value := get(key)):
+        if (value := _number_of(get, key, where)) is not None:
             return factor_of(value), key
     return None, ""
 
@@ -130,5 +129,15 @@ def _unit_of(get):
     return unit.strip() if isinstance(unit, str) else ""
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and np.isfinite(value)
+def _number_of(get, key, where):
+    """Return a card's number, also where it stands in quotes, or None if there is no such card."""
+    value = get(key)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise ImageError(f"{where}: {key} of its header is {value!r}; allowed: a number")
+    return number

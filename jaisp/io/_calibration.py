@@ -37,4 +37,4 @@ def zero_point_factor(plane, hdus, *, given=None):
         # Before MAGZERO, which in old HSC headers is for one second of exposure.
         if isinstance(hdu, fits.BinTableHDU) and "calibrationMean" in hdu.columns.names:
             return float(hdu.data["calibrationMean"][0]), "PhotoCalib"
-    return zero_point_card(plane.get)
+    return zero_point_card(plane.get, str(plane))

@@ -203,6 +203,9 @@ def test_units(tmp_path):
             ImageError, f"unit {unit!r} needs a zero point, and its header has none; give", read_rubin, path
         )
     assert read_rubin(path, zero_point=27.0).bands == ("g",)
+    for key in ("FLUXMAG0", "MAGZERO"):
+        path = write_rubin(tmp_path / f"{key}.fits", unit=None, primary_cards={key: "abc"})
+        fails(ImageError, f"{key} of its header is 'abc'; allowed: a number", read_rubin, path)
 
 
 @pytest.mark.parametrize("number", ["zero", -1, 64])

@@ -127,6 +127,9 @@ def test_flux_of_magnitude_zero(tmp_path):
     image = read_rubin(path)
     np.testing.assert_allclose(image.data["g"], pixels(1, sd=2.0) * 10 ** (4.4 / 2.5), rtol=1e-5)
     assert image.meta["calibration"]["g"] == "FLUXMAG0"
+    # Numbers in quotes are numbers.
+    path = write_rubin(tmp_path / "b.fits", unit="adu", primary_cards={"MAGZERO": "27.0"})
+    np.testing.assert_allclose(read_rubin(path).data["g"], pixels(1, sd=2.0) * 10 ** (4.4 / 2.5), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
