@@ -18,6 +18,7 @@ from jaisp.catalog.write import Catalog
 from jaisp.exceptions import ConfigError, ImageError
 from jaisp.image import SurveyImage
 from jaisp.io import align
+from jaisp.io._grid import sky_jacobian
 from jaisp.surveys import EUCLID
 
 __all__ = ["make_catalog"]
@@ -188,8 +189,7 @@ def _measure(pair, sources, logit, calibration, *, refine, offset):
 def _offset_on_sky(pair, offset):
     """Euclid minus Rubin for the metadata: in mas on the sky at the field's centre, and the whole field."""
     middle = [(side - 1) / 2 for side in pair.shape[::-1]]
-    matrix = pair.wcs.celestial.pixel_scale_matrix * u.deg.to(u.mas)
-    east, north = matrix @ np.array(offset(*middle))
+    east, north = sky_jacobian(pair.wcs, *middle) * u.arcsec.to(u.mas) @ np.array(offset(*middle))
     error = EUCLID.pixel_scale * 1000 * np.max(offset.uncertainty(*middle))
     return {
         "euclid_minus_rubin_ra_mas": round(float(east), 2),

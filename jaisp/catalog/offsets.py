@@ -4,7 +4,6 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
 from jaisp.exceptions import ConfigError
@@ -242,10 +241,9 @@ def correct_offset(sky, table):
         ICRS. Far outside the catalogue's images the polynomial means nothing.
     """
     field, wcs = offset_field(table)
-    x, y = wcs.world_to_pixel_values(sky.icrs.ra.deg, sky.icrs.dec.deg)
+    x, y = wcs.world_to_pixel(sky)
     dx, dy = field(x, y)
-    ra, dec = wcs.pixel_to_world_values(x + dx, y + dy)
-    return SkyCoord(ra, dec, unit="deg", frame="icrs")
+    return wcs.pixel_to_world(x + dx, y + dy).icrs
 
 
 def _robust_fit(design, offset, error):

@@ -16,11 +16,10 @@ from jaisp.catalog.columns import describe_columns
 from jaisp.catalog.deblending import blended_fraction
 from jaisp.catalog.flags import set_flag
 from jaisp.image import psf_fwhm
+from jaisp.io._grid import sky_jacobian
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 
 __all__ = ["build_table", "provenance"]
-
-_MAS_PER_DEGREE = 3.6e6
 
 
 def _sky(pair, x, y, mask=None):
@@ -34,7 +33,8 @@ def _sky(pair, x, y, mask=None):
 
 def _errors_on_sky(pair, x_err, y_err):
     """Pixel errors as errors along RA times cos(dec), and along declination."""
-    matrix = pair.wcs.celestial.pixel_scale_matrix * _MAS_PER_DEGREE
+    middle = [(side - 1) / 2 for side in pair.shape[::-1]]
+    matrix = sky_jacobian(pair.wcs, *middle) * u.arcsec.to(u.mas)
     errors = np.stack([x_err, y_err])
     return np.sqrt((matrix**2) @ errors**2) * u.mas
 

@@ -12,9 +12,9 @@ from astropy.nddata import NDData, VarianceUncertainty
 from astropy.wcs import WCS, FITSFixedWarning
 
 from jaisp.exceptions import ImageError, WCSError
+from jaisp.image._units import NJY, header_factor, stated_counts, to_njy, zero_point_card
 
 __all__ = [
-    "NJY",
     "BandInput",
     "celestial_wcs",
     "native",
@@ -24,10 +24,7 @@ __all__ = [
     "parse_variance",
 ]
 
-NJY = u.nJy
-AB_ZERO_POINT = 31.4  # of 1 nJy
 _IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
-_UNIT_HELP = "allowed: flux density per pixel that converts to nJy (nJy, uJy, Jy, AB, ...)"
 
 
 @dataclass
@@ -46,19 +43,6 @@ def native(array):
     """Return ``array`` in this machine's byte order (FITS arrays are big-endian)."""
     array = np.asarray(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def to_njy(unit, where):
-    """Return the factor from ``unit`` to nJy."""
-    try:
-        unit = u.Unit(unit)
-        return unit.to(NJY)
-    except (u.UnitConversionError, ValueError, TypeError):
-        pass
-    hint = ""
-    if isinstance(unit, u.UnitBase) and u.sr.physical_type in {base.physical_type for base in unit.bases}:
-        hint = "; this is a surface brightness: multiply by the solid angle of a pixel first"
-    raise ImageError(f"{where}: unit {str(unit)!r} is not a flux density; {_UNIT_HELP}{hint}") from None
 
 
 def real_array(value, where):
@@ -90,7 +74,15 @@ def celestial_wcs(wcs, where="image"):
         raise WCSError(
             f"{where}: no celestial WCS (axis types {axes}); allowed: RA and Dec, e.g. RA---TAN, DEC--TAN"
         )
-    return wcs.celestial
+    wcs = wcs.celestial  # a copy
+    if wcs.wcs.has_cd() and (wcs.wcs.has_pc() or wcs.wcs.has_crota()):
+        # As in `header_wcs`: wcslib would go by the other one, which who changes CD does not change.
+        if wcs.wcs.has_pc():
+            del wcs.wcs.pc
+        if wcs.wcs.has_crota():
+            del wcs.wcs.crota
+        wcs.wcs.set()  # makes CDELT 1
+    return wcs
 
 
 def header_wcs(header, where):
@@ -105,6 +97,10 @@ def header_wcs(header, where):
     if any(re.fullmatch(r"CD\d_\d", key) for key in cards):
         for key in [key for key in cards if re.fullmatch(r"PC\d_\d|CDELT\d|CROTA\d", key)]:
             del cards[key]
+    for key, value in cards.items():
+        # astropy would take 0 for it.
+        if isinstance(value, str) and re.fullmatch(r"(CRVAL|CRPIX|CDELT)\d|(CD|PC)\d_\d", key):
+            raise WCSError(f"{where}: {key} of its header is {value!r}; allowed: a number")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
@@ -119,13 +115,10 @@ def header_wcs(header, where):
 
 def _header_factor(header, where):
     """Factor to nJy that a header states, None if it states none."""
-    if header.get("BUNIT"):
-        return to_njy(header["BUNIT"], where)
-    if isinstance(header.get("FLUXMAG0"), (int, float)) and header["FLUXMAG0"] > 0:
-        return 10 ** (0.4 * AB_ZERO_POINT) / header["FLUXMAG0"]
-    if isinstance(header.get("MAGZERO"), (int, float)):
-        return 10 ** (0.4 * (AB_ZERO_POINT - header["MAGZERO"]))
-    return None
+    factor = header_factor(header.get, where)[0] or zero_point_card(header.get, where)[0]
+    if factor is None and (unit := stated_counts(header.get)):
+        raise ImageError(f"{where}: unit {unit!r} needs a zero point, and its header has none; give MAGZERO")
+    return factor
 
 
 def parse_image(value, where, *, unit=None, copy=True):

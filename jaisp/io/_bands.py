@@ -7,21 +7,41 @@ from pathlib import Path
 from jaisp.exceptions import BandError
 from jaisp.surveys import EUCLID, RUBIN, SURVEYS
 
-__all__ = ["MER_NAME", "band_of_file", "band_of_label", "survey_of_label"]
+__all__ = [
+    "BAND_KEYS",
+    "MER_NAME",
+    "band_of_file",
+    "band_of_label",
+    "says_lower_y",
+    "stem",
+    "survey_of_label",
+]
+
+BAND_KEYS = (
+    "BAND",
+    "LSST BUTLER DATAID BAND",
+    "FILTER",
+    "LSST BUTLER DATAID PHYSICAL_FILTER",
+    "FILTER1",
+    "FILTER01",
+)
 
 # Cameras whose ugrizy bands are near enough to Rubin's, as they prefix filter names.
 _GROUND = (
-    r"LSST(?:Cam|ComCam)?|ComCam|Rubin|HSC|MegaCam|MegaPrime|CFHT|CFIS|UNIONS|DES|DECam|SDSS|PS1|PanSTARRS|"
+    r"LSST(?:Cam|ComCam|20[0-9]{2})?|ComCam|Rubin|HSC|MegaCam|MegaPrime|CFHT|CFIS|UNIONS|DES|DECam|SDSS|PS1|PanSTARRS|"
     r"JPCAM|WISHES"
 )
 _RUBIN_LABEL = re.compile(
-    # "HSC-I2", "LSST_g", "DECam_r", "MEGACAM_U", "i_03", "r2"; "g DECam SDSS c0001 4720.0 1520.0"
-    rf"^(?:(?:(?:{_GROUND})[-_. ]?)(?P<ground>[ugrizy])[0-9]?|(?P<plain>[ugrizy])(?:_?[0-9]{{1,2}})?"
+    # "HSC-I2", "LSST_g", "ComCam_g_01", "MEGACAM_U", "i_03", "r2"; "g DECam SDSS c0001 4720.0 1520.0"
+    rf"^(?:(?:(?:{_GROUND})[-_. ]?)(?P<ground>[ugrizy])(?:_?[0-9]{{1,2}})?"
+    rf"|(?P<plain>[ugrizy])(?:_?[0-9]{{1,2}})?"
     rf"|(?P<long>[ugrizy])[. ](?:{_GROUND}|MP9)[\w .]*)$",
     re.IGNORECASE,
 )
 _EUCLID_LABEL = re.compile(
-    r"^(?:Euclid[-_. ]?)?(?:(?P<vis>VIS|I_E)|(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_E)?)$",
+    # "VIS", "VIS_IE", "I_E", "NIR_Y", "NISP-P-Y", "YE", "H_E"
+    r"^(?:Euclid[-_. ]?)?(?:(?P<vis>VIS|(?:VIS[-_. ]?)?I_?E)"
+    r"|(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_?E)?)$",
     re.IGNORECASE,
 )
 MER_NAME = re.compile(
@@ -53,6 +73,23 @@ def survey_of_label(label):
     return next((survey for survey in SURVEYS.values() if band_of_label(label, survey)), None)
 
 
+def stem(path):
+    """Name of a file without its FITS endings."""
+    return re.sub(r"\.(fits?|fts)(\.(gz|fz|bz2))?$", "", Path(path).name, flags=re.IGNORECASE)
+
+
+def _words(path):
+    return [word for word in re.split(r"[^A-Za-z0-9]+", stem(path)) if word]
+
+
+def says_lower_y(path):
+    """Tell whether a file's name says band ``y``, in lower case, and nothing of Euclid."""
+    words = _words(path)
+    return "y" in words and not {"EUCLID", "EUC", "MER", "NISP", "NIR", "VIS"} & {
+        word.upper() for word in words
+    }
+
+
 def band_of_file(path, survey):
     """
     Band that a file's name tells, or None.
@@ -62,12 +99,11 @@ def band_of_file(path, survey):
     BandError
         If it names more than one band.
     """
-    stem = re.sub(r"\.(fits?|fts)(\.(gz|fz|bz2))?$", "", Path(path).name, flags=re.IGNORECASE)
-    if match := MER_NAME.search(stem):
+    if match := MER_NAME.search(stem(path)):
         return band_of_label(match["band"].replace("-", "_"), survey)
     # In a file's name the survey is known, and some file systems do not know case.
     letters = "ugrizy" if survey == RUBIN else "YJH"
-    words = [word for word in re.split(r"[^A-Za-z0-9]+", stem) if word]
+    words = _words(path)
     found = []
     for word in words:
         if word.lower() in letters.lower() and len(word) == 1:

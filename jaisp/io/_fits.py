@@ -5,6 +5,8 @@ import contextlib
 import os
 import re
 import warnings
+import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,20 +14,23 @@ from astropy.io import fits
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispError, WCSError
 from jaisp.image._inputs import header_wcs
-from jaisp.io._bands import survey_of_label
+from jaisp.io._bands import BAND_KEYS, survey_of_label
 
 __all__ = ["Plane", "find_planes", "open_fits", "plane_wcs", "split_prefix"]
 
 _KINDS = {
     "image": ("FLUX", "SCI", "SCIENCE", "IMAGE", "BGSUB", "DATA"),
     "variance": ("VARIANCE", "VAR"),
-    "rms": ("RMS", "ERR", "ERROR", "SIGMA"),
-    "weight": ("WEIGHT", "WHT", "IVAR"),
+    "rms": ("RMS", "ERR", "ERROR", "SIGMA", "STD", "UNCERT"),
+    "weight": ("WEIGHT", "WHT", "IVAR", "INVVAR", "INVVARIANCE"),
     "mask": ("MASK", "FLAG", "FLAGS", "FLG", "DQ"),
-    "psf": ("PSF",),
+    "psf": ("PSF", "PSFIMAGE"),
 }
+# What the UNCERT of a CCDData that was written holds, by its UTYPE; else standard deviations.
+_UNCERTAINTIES = {"VarianceUncertainty": "variance", "InverseVariance": "weight"}
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
 _PLANE_NAME = re.compile(rf"^(?:(?P<band>.+?)[-_. ])?(?P<kind>{'|'.join(_KIND_OF)})$", re.IGNORECASE)
+_PLANE_OF_BAND = re.compile(rf"^(?P<kind>{'|'.join(_KIND_OF)})[-_. ](?P<band>.+)$", re.IGNORECASE)
 
 
 @dataclass(eq=False)
@@ -38,7 +43,8 @@ class Plane:
     path : str
         File.
     label : str or None
-        Name of the band as the HDU names say it.
+        Name of the band as the HDU names say it; of several images that have no such names, as their own
+        headers do.
     hdus : dict
         Kind of plane (``image``, ``variance``, ``rms``, ``weight``, ``mask``, ``psf``) to HDU index.
     headers : list of `~astropy.io.fits.Header`
@@ -90,21 +96,35 @@ def open_fits(path):
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            hdus = fits.open(path, memmap=True, lazy_load_hdus=False)
+            # Without memmap=True, which refuses scaled integers: astropy maps what can be mapped by itself.
+            hdus = fits.open(path, lazy_load_hdus=False)
     except PermissionError:
         raise FileError(f"{path}: no permission to read it") from None
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zlib.error) as error:
         what = "truncated" if "truncated" in str(error).lower() else "not a readable FITS file"
         raise FileError(f"{path}: {what} ({_one_line(error)})") from None
     try:
         with hdus:
-            if any(re.search("truncated|corrupted", str(warning.message)) for warning in caught):
+            doubts = any(re.search("truncated|corrupted", str(warning.message)) for warning in caught)
+            if doubts or _ends_early(hdus):
                 raise FileError(f"{path}: the file is truncated or corrupted; copy or download it again")
             yield hdus
     except JaispError:
         raise
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zlib.error) as error:
         raise FileError(f"{path}: cannot be read to its end ({_one_line(error)})") from None
+
+
+def _ends_early(hdus):
+    """Tell whether a compressed file is cut off: astropy takes the HDUs that are whole for all there are."""
+    file = hdus.fileinfo(0)["file"]
+    try:
+        # From where opening it has stopped, which is the end of a file that is whole.
+        while file.compression and file.read(1 << 20):
+            pass
+    except (OSError, EOFError, zlib.error):
+        return True
+    return False
 
 
 def _one_line(error):
@@ -137,27 +157,9 @@ def find_planes(hdus, path, asked=None):
     -------
     list of Plane
     """
-    groups, loose = {}, []
-    for number, hdu in enumerate(hdus):
-        if not isinstance(hdu, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
-            continue
-        axes = [hdu.header.get(f"NAXIS{axis}", 0) for axis in range(1, hdu.header.get("NAXIS", 0) + 1)]
-        if len(axes) < 2 or not all(axes):
-            continue
-        label, kind = _name_of(hdu)
-        if kind is None:
-            loose.append(number)
-        else:
-            groups.setdefault(label, {}).setdefault(kind, number)
-    if loose and not any("image" in kinds for kinds in groups.values()):
-        # An image without a name: PRIMARY, as a rule, with named planes beside it.
-        only = next(iter(groups)) if len(groups) == 1 else None
-        groups.setdefault(only, {})["image"] = loose[0]
     primary = hdus[0].header
     planes = []
-    for label, kinds in groups.items():
-        if "image" not in kinds:
-            continue
+    for label, kinds in _groups(hdus):
         hdu = hdus[kinds["image"]]
         headers = [hdu.header] if kinds["image"] == 0 else [hdu.header, primary]
         axes = [hdu.header[f"NAXIS{axis}"] for axis in range(hdu.header["NAXIS"], 0, -1)]
@@ -190,6 +192,57 @@ def find_planes(hdus, path, asked=None):
     return planes
 
 
+def _groups(hdus):
+    """List the images of a file, each as its label and, by kind, the HDUs that belong to it."""
+    groups, loose, seen = {}, [], Counter()
+    for number, hdu in enumerate(hdus):
+        if not isinstance(hdu, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+            continue
+        axes = [hdu.header.get(f"NAXIS{axis}", 0) for axis in range(1, hdu.header.get("NAXIS", 0) + 1)]
+        if len(axes) < 2 or not all(axes):
+            continue
+        label, kind = _name_of(hdu)
+        if kind is None:
+            loose.append(number)
+            continue
+        # A name that comes again, as a rule with another EXTVER, is of another image.
+        name = (label, kind, hdu.name, hdu.ver)
+        groups.setdefault((label, hdu.ver, seen[name]), {}).setdefault(kind, number)
+        seen[name] += 1
+    if loose and not any("image" in kinds for kinds in groups.values()):
+        # Images without a name: PRIMARY, as a rule, with named planes beside it, or one for each band.
+        bands = {}
+        for number in loose:
+            if band := _own_band(hdus[number]):
+                bands.setdefault(band, number)
+        if len(bands) > 1:
+            for band, number in bands.items():
+                groups.setdefault((band, 1, 0), {})["image"] = number
+        else:
+            only = next(iter(groups)) if len(groups) == 1 else (None, 1, 0)
+            groups.setdefault(only, {})["image"] = loose[0]
+    images = [key for key, kinds in groups.items() if "image" in kinds]
+    for key, kinds in groups.items():
+        # Planes that name no band, or count otherwise, belong to the one image that there is.
+        possible = [image for image in images if key[0] in (None, image[0])]
+        if "image" not in kinds and len(possible) == 1:
+            groups[possible[0]] = {**kinds, **groups[possible[0]]}
+    found = [(key[0], groups[key]) for key in images]
+    nameless = [kinds for label, kinds in found if label is None]
+    if len(nameless) > 1:
+        named = [(_own_band(hdus[kinds["image"]]), kinds) for kinds in nameless]
+        if not any(band for band, _ in named):
+            named = named[:1]  # of several that do not say their bands the first counts
+        found = [(label, kinds) for label, kinds in found if label is not None] + named
+    return found
+
+
+def _own_band(hdu):
+    """Filter name of a survey that an HDU's own header tells, or None."""
+    values = (str(hdu.header.get(key, "")).strip() for key in BAND_KEYS)
+    return next((value for value in values if value and survey_of_label(value)), None)
+
+
 def _name_of(hdu):
     """Band label and kind of plane that the name of an HDU tells; kind None if it has no telling name."""
     header = hdu.header
@@ -198,6 +251,9 @@ def _name_of(hdu):
         if name == "COMPRESSED_IMAGE":
             continue
         if match := _PLANE_NAME.match(name):
+            kind = _KIND_OF[match["kind"].upper()]
+            return match["band"], _UNCERTAINTIES.get(header.get("UTYPE"), kind) if kind == "rms" else kind
+        if (match := _PLANE_OF_BAND.match(name)) and survey_of_label(match["band"]):
             return match["band"], _KIND_OF[match["kind"].upper()]
         if name and survey_of_label(name):
             return name, "image"

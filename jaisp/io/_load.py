@@ -13,6 +13,7 @@ import numpy as np
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning
 from jaisp.image import SurveyImage
+from jaisp.io._bands import stem
 from jaisp.io._calibration import zero_point_factor
 from jaisp.io._fits import find_planes, open_fits, plane_wcs, split_prefix
 from jaisp.io._psf_file import read_psf
@@ -295,11 +296,6 @@ def sibling(path, pattern):
     """Newest file beside ``path`` whose name matches a glob pattern, or None."""
     found = sorted(Path(path).parent.glob(pattern))
     return os.fspath(found[-1]) if found else None
-
-
-def stem(path):
-    """Name of a file without its FITS endings."""
-    return re.sub(r"\.(fits?|fts)(\.(gz|fz|bz2))?$", "", Path(path).name, flags=re.IGNORECASE)
 
 
 def psf_beside(path):

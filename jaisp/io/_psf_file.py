@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """PSFs from files: one image, a cube, an HDU for each band, or a MER mosaic of stamps with their table."""
 
+import re
+
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -62,7 +64,7 @@ def _find(hdus, plane):
     labelled = {}
     for number in images:
         name = hdus[number].name.upper()
-        label = name[:-4] if name.endswith("_PSF") else name
+        label = re.sub(r"^PSF[-_. ]|[-_. ]PSF$", "", name)
         if plane.label and label == plane.label.upper():
             return number
         for survey in SURVEYS.values():
@@ -74,6 +76,9 @@ def _find(hdus, plane):
     for (_, band), number in labelled.items():
         if band == plane.band:
             return number
+    # Rubin's y in the upper case of HDU names, if no other band of NISP is there.
+    if plane.band == "y" and [key for key in labelled if key[0] == "euclid"] == [("euclid", "Y")]:
+        return labelled["euclid", "Y"]
     raise BandError(f"{hdus.filename()}: holds no PSF of band {plane.band}")
 
 

@@ -5,18 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 from jaisp.exceptions import BandError
-from jaisp.io._bands import band_of_file, band_of_label, survey_of_label
+from jaisp.io._bands import BAND_KEYS, band_of_file, band_of_label, says_lower_y, survey_of_label
+from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["resolve_bands"]
-
-_BAND_KEYS = (
-    "BAND",
-    "LSST BUTLER DATAID BAND",
-    "FILTER",
-    "LSST BUTLER DATAID PHYSICAL_FILTER",
-    "FILTER1",
-    "FILTER01",
-)
 
 
 def resolve_bands(planes, survey, bands=None):
@@ -46,6 +38,8 @@ def resolve_bands(planes, survey, bands=None):
             plane.band = survey.band(plane.asked).name
             continue
         labels = _labels(plane)
+        if labels[:1] == ["Y"] and _is_rubins(plane, planes, survey, bands):
+            labels = ["y"]
         plane.band = next((band for label in labels if (band := band_of_label(label, survey))), None)
         if plane.band is None:
             said = next(((label, other) for label in labels if (other := survey_of_label(label))), None)
@@ -60,6 +54,7 @@ def resolve_bands(planes, survey, bands=None):
             raise BandError(
                 f"{plane.path}: holds {other.label} band {said} and no {survey.label} band; "
                 f"read it with read_{other.name}"
+                + (f", or if it is Rubin's y, give y={Path(plane.path).name}" if said == "Y" else "")
             )
     # So is an image whose name is no band of either survey; one without a name must be resolved.
     unknown = [
@@ -106,8 +101,35 @@ def _labels(plane):
         return []
     labels = [plane.label] if plane.label else []
     if not labels or survey_of_label(plane.label) is None:
-        labels += [plane.get(key) for key in _BAND_KEYS]
+        labels += [plane.get(key) for key in BAND_KEYS]
     return [label for label in labels if label]
+
+
+def _is_rubins(plane, planes, survey, bands):
+    """
+    Whether an image named Y, which is NISP's by itself, is Rubin's y.
+
+    Names of HDUs have no case: astropy writes ``Y`` for ``y``. The other images of the file tell, or the user
+    who asks for ``y``.
+    """
+    others = {label for other in planes if other.path == plane.path for label in _labels(other)[:1]} - {"Y"}
+    rubin, euclid = (any(band_of_label(label, one) for label in others) for one in (RUBIN, EUCLID))
+    if rubin != euclid:
+        return rubin
+    if survey != RUBIN:
+        return False
+    wanted = plane.wanted if plane.wanted is not None else bands
+    if wanted is not None:
+        return "y" in wanted
+    if rubin:
+        held = [
+            band for band in RUBIN.band_names if any(band_of_label(name, RUBIN) == band for name in others)
+        ]
+        raise BandError(
+            f"{plane}: is named Y in a file of both surveys' bands, which may be NISP's Y or Rubin's y; "
+            f"say which bands to read, with y or without, e.g. {','.join(held)}={Path(plane.path).name}"
+        )
+    return says_lower_y(plane.path)
 
 
 def _select(planes, survey, bands):
@@ -132,7 +154,7 @@ def _raise_unknown(plane, survey):
             f"{plane.path}: a cube of {plane.count} images does not say their bands; "
             f"give bands=[...] with {plane.count} of {names}"
         )
-    said = next((f"; FILTER is {value!r}" for key in _BAND_KEYS if (value := plane.get(key))), "")
+    said = next((f"; FILTER is {value!r}" for key in BAND_KEYS if (value := plane.get(key))), "")
     raise BandError(
         f"{plane.path}: cannot tell its {survey.label} band from header or file name{said}; "
         f"give bands=[...] or {survey.band_names[0]}={Path(plane.path).name}; allowed: {names}"

@@ -48,7 +48,7 @@ _LARGEST_UNION, _SMALL_FIELD = 4, 1000**2
 @dataclass(frozen=True, eq=False)
 class AlignedPair:
     """
-    Two surveys, or one, on one grid; made by `align`.
+    Two surveys, or one, on one grid; made by `align`. ``rubin, euclid = align(...)`` unpacks the images.
 
     Attributes
     ----------
@@ -77,6 +77,9 @@ class AlignedPair:
     reference_wcs: WCS
     region: str = "union"
     _to_reference: tuple | None = field(default=None, repr=False)
+
+    def __iter__(self):
+        return iter((self.rubin, self.euclid))
 
     def to_reference(self, x, y):
         """

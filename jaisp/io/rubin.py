@@ -3,7 +3,8 @@
 
 import numpy as np
 
-from jaisp.io._calibration import factor_of
+from jaisp.exceptions import ImageError
+from jaisp.image._units import factor_of, stated_counts
 from jaisp.io._load import Rules, file_list, psf_beside, read_survey, without_companions
 from jaisp.surveys import RUBIN
 
@@ -50,7 +51,7 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     -----
     JaispWarning
         If something had to be assumed: the bands of a cube, or the unit of the pixels (nJy in the LSST
-        layout, zero point 27.0, that of HSC, elsewhere).
+        layout, unless it says counts; zero point 27.0, that of HSC, elsewhere).
 
     Notes
     -----
@@ -68,13 +69,18 @@ def _companions(plane):
 
 
 def _default_factor(plane, notes):
-    """Factor to nJy where the file states neither unit nor zero point."""
+    """Factor to nJy where the file states no zero point, and no unit but counts."""
+    counts = stated_counts(plane.get)
     if "variance" in plane.hdus and "mask" in plane.hdus:
+        if counts:
+            raise ImageError(
+                f"{plane.path}: unit {counts!r} needs a zero point, and its header has none; "
+                "give zero_point= (--rubin-zero-point), or MAGZERO in the header"
+            )
         notes.append(f"{plane.path}: no BUNIT and no zero point; nJy assumed (else give zero_point=)")
         return 1.0, "assumed nJy"
-    notes.append(
-        f"{plane.path}: no BUNIT and no zero point; {_HSC_ZERO_POINT} assumed (else give zero_point=)"
-    )
+    unit = f"BUNIT {counts!r}" if counts else "no BUNIT"
+    notes.append(f"{plane.path}: {unit} and no zero point; {_HSC_ZERO_POINT} assumed (else give zero_point=)")
     return factor_of(_HSC_ZERO_POINT), f"assumed zero point {_HSC_ZERO_POINT}"
 
 
@@ -86,8 +92,21 @@ def _bad_bits(bits, header, plane, notes):
             return bits != 0
         notes.append(f"{plane.path}: its mask has no MP_ cards; the numbers of DP1 assumed")
         planes = _DP1_BITS
-    value = sum(1 << int(planes[name]) for name in BAD_MASK_PLANES if name in planes)
+    value = sum(1 << _bit(planes, name, plane) for name in BAD_MASK_PLANES if name in planes)
     return (bits.astype(np.int64) & value) != 0
+
+
+def _bit(planes, name, plane):
+    """Bit of a mask plane, as its card says."""
+    try:
+        bit = int(planes[name])
+    except ValueError:
+        bit = -1
+    if not 0 <= bit < 63:
+        raise ImageError(
+            f"{plane.path}: MP_{name} of its mask is {planes[name]!r}; allowed: the number of a bit, 0 to 62"
+        )
+    return bit
 
 
 def _assume_bands(planes, notes):

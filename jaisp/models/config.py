@@ -11,9 +11,18 @@ from jaisp.exceptions import ConfigError, suggest
 __all__ = ["DETRJEPAConfig", "ObjectJEPAConfig", "PatchJEPAConfig", "config_from_dict"]
 
 
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    dict: "a section with keys",
+}
+
+
 def config_from_dict(cls, values):
     """
-    Build a configuration dataclass from a mapping; an unknown key is an error.
+    Build a configuration dataclass from a mapping; an unknown key or a value of another type is an error.
 
     Parameters
     ----------
@@ -22,18 +31,29 @@ def config_from_dict(cls, values):
     values : mapping
         Field names and values, e.g. from JSON or TOML.
     """
-    allowed = [item.name for item in dataclasses.fields(cls) if item.init]
+    types = {item.name: item.type for item in dataclasses.fields(cls) if item.init}
+    allowed = list(types)
     for key in values:
         if key not in allowed:
             raise ConfigError(
                 f"unknown key {key!r} for {cls.__name__}{suggest(key, allowed)}; "
                 f"allowed: {', '.join(allowed)}"
             )
+        _check_type(key, values[key], types[key])
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
         return cls(**values)
     except TypeError as error:
         raise ConfigError(f"{cls.__name__}: {error}") from None
+
+
+def _check_type(key, value, wanted):
+    """Refuse a value that is not of a field's type; whole numbers are numbers, but true and false are not."""
+    if wanted is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{key} is {value!r}; give a list: [{value!r}]")
+    elif wanted in _WORDS and type(value) is not wanted and not (wanted is float and type(value) is int):
+        raise ConfigError(f"{key} is {value!r}; give {_WORDS[wanted]}")
 
 
 class _Config:

@@ -232,6 +232,8 @@ def simulate(
     """
     if n_tiles < 1:
         raise ConfigError(f"n_tiles is {n_tiles}; give at least 1")
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; give a whole number of at least 0")
     _galsim.require()
     _galsim.choose("layout", layout, _LAYOUTS)
     folders = []

@@ -130,7 +130,14 @@ class RunFiles:
         except ImportError:
             logger.info("no curves.png without matplotlib")
             return
-        plot_metrics(read_metrics(self.metrics)).savefig(self.folder / "curves.png", dpi=100)
+        partial = self.folder / "curves.part"
+        try:
+            plot_metrics(read_metrics(self.metrics)).savefig(partial, format="png", dpi=100)
+            partial.replace(self.folder / "curves.png")
+        except OSError as error:
+            raise FileError(f"cannot write {str(self.folder / 'curves.png')!r}: {error.strerror}") from None
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_metrics(path):

@@ -6,6 +6,8 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from jaisp.exceptions import ConfigError, FileError, suggest
 from jaisp.models.config import DETRJEPAConfig, config_from_dict
 from jaisp.simulation import SceneConfig
@@ -77,6 +79,9 @@ class DataConfig:
             raise ConfigError(
                 f"n_scenes {self.n_scenes} must be at least 1 and n_validation {self.n_validation} at least 2"
             )
+        for name in ("seed", "workers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,16 @@ class OptimizerConfig:
         for name in ("batch_size", "accumulate", "steps", "warmup", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("threads", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.weight_decay < np.inf:
+            raise ConfigError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema must be in [0, 1), not {self.ema}")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"unknown device {self.device!r}; allowed: auto, cpu, cuda")
         if self.precision not in ("bf16", "float32"):
@@ -266,6 +281,8 @@ def _section(section, content):
     content = dict(content)
     for item in dataclasses.fields(section):
         if item.name in content and dataclasses.is_dataclass(item.default_factory):
+            if not isinstance(content[item.name], dict):
+                raise ConfigError(f"{item.name} must be a section with keys, not {content[item.name]!r}")
             content[item.name] = _section(item.default_factory, content[item.name])
     return config_from_dict(section, content)
 

@@ -1,12 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 import json
+from types import SimpleNamespace
 
+import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable
 from astropy.wcs import WCS
 
+from jaisp.catalog.build import _offset_on_sky
 from jaisp.catalog.offsets import OffsetField, correct_offset, fit_offsets, offset_field
+from jaisp.catalog.table import _errors_on_sky, _sky
 from jaisp.exceptions import ConfigError
 
 
@@ -21,13 +26,25 @@ def _matches(rng, n, *, outliers=0.1, error=0.2, gradient=(0.0, 0.0)):
     return x, y, dx, dy, *err
 
 
-def _wcs():
+def _wcs(kind="plain"):
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.crval = 53.0, -28.0
     wcs.wcs.crpix = 1500, 1500
     wcs.wcs.cdelt = -0.1 / 3600, 0.1 / 3600
+    if kind == "axes swapped":
+        wcs.wcs.ctype = "DEC--TAN", "RA---TAN"
+        wcs.wcs.crval = -28.0, 53.0
+    elif kind == "galactic":
+        place = SkyCoord(53.0, -28.0, unit="deg").galactic
+        wcs.wcs.ctype = "GLON-TAN", "GLAT-TAN"
+        wcs.wcs.crval = place.l.deg, place.b.deg
+    elif kind == "pole turned":
+        wcs.wcs.lonpole = 150.0
     return wcs
+
+
+_KINDS = ["plain", "axes swapped", "galactic", "pole turned"]
 
 
 def test_constant_vector_and_its_error():
@@ -91,8 +108,28 @@ def _catalogue(wcs, field):
     return QTable(meta=json.loads(json.dumps(meta)))
 
 
-def test_positions_of_rubin_are_moved_into_the_frame_of_euclid():
-    wcs = _wcs()
+@pytest.mark.parametrize("kind", _KINDS)
+def test_errors_and_offset_are_along_ra_and_dec(kind):
+    """Whatever the axes of the WCS are: as found by moving a pixel's place on the sky."""
+    pair = SimpleNamespace(wcs=_wcs(kind), shape=(2999, 2999))
+    field = fit_offsets(*_matches(np.random.default_rng(3), 300))
+    here = pair.wcs.pixel_to_world(1499, 1499).icrs
+
+    def moved(dx, dy):
+        offsets = here.spherical_offsets_to(pair.wcs.pixel_to_world(1499 + dx, 1499 + dy).icrs)
+        return np.array([offset.to_value(u.mas) for offset in offsets])
+
+    along_x, along_y = _errors_on_sky(pair, np.array([1.0, 0.0]), np.array([0.0, 1.0])).to_value(u.mas).T
+    np.testing.assert_allclose(along_x, np.abs(moved(1, 0)), atol=1e-3)
+    np.testing.assert_allclose(along_y, np.abs(moved(0, 1)), atol=1e-3)
+    meta = _offset_on_sky(pair, field)
+    found = [meta[f"euclid_minus_rubin_{axis}_mas"] for axis in ("ra", "dec")]
+    np.testing.assert_allclose(found, moved(*field(1499, 1499)), atol=0.01)
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_positions_of_rubin_are_moved_into_the_frame_of_euclid(kind):
+    wcs = _wcs(kind)
     field = fit_offsets(*_matches(np.random.default_rng(3), 300, gradient=(0.3, 0.3)))
     x, y = np.random.default_rng(1).uniform(0, 3000, (2, 20))
     dx, dy = field(x, y)
@@ -100,6 +137,11 @@ def test_positions_of_rubin_are_moved_into_the_frame_of_euclid():
     assert rubin.separation(euclid).mas.max() > 30
     corrected = correct_offset(rubin, _catalogue(wcs, field))
     assert corrected.separation(euclid).mas.max() < 0.01
+    assert corrected.frame.name == "icrs"
+    # Positions of objects that Rubin has not are masked.
+    masked = _sky(SimpleNamespace(wcs=wcs), x, y, np.arange(20) > 3)
+    corrected = correct_offset(masked, _catalogue(wcs, field))[:4]
+    assert corrected.separation(euclid[:4]).mas.max() < 0.01
 
 
 @pytest.mark.parametrize(("n", "message"), [(None, "hold no offset field"), (1, "too few objects")])

@@ -52,6 +52,7 @@ def test_several_fields(workplace, contents, capsys):
         (["--psf", "gauss"], "psf is 'gauss'; allowed: kolmogorov"),
         (["--galaxies", "x"], "galaxies is 'x'; allowed: sersic"),
         (["--layout", "x"], "layout is 'x'; allowed: single"),
+        (["--seed", "-1"], "seed is -1; give a whole number of at least 0"),
         (["--size", "0"], "size_arcmin is 0.0; allowed"),
         (["-o", "no/fields"], "folder '.*no' does not exist; make it first"),
     ],

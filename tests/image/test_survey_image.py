@@ -3,6 +3,7 @@
 
 import pickle
 import re
+import warnings
 
 import astropy.units as u
 import numpy as np
@@ -96,6 +97,14 @@ INPUTS = {
     "HDU": lambda pixels, wcs: fits.ImageHDU(pixels, wcs.to_header()),
     "HDU with BUNIT": lambda pixels, wcs: fits.PrimaryHDU(pixels / 1e9, fits.Header({"BUNIT": "Jy"})),
     "HDU with MAGZERO": lambda pixels, wcs: fits.PrimaryHDU(pixels / 1000, fits.Header({"MAGZERO": 23.9})),
+    "HDU of counts": lambda pixels, wcs: fits.PrimaryHDU(
+        pixels / 1000, fits.Header({"BUNIT": "ADU", "MAGZPT": 23.9})
+    ),
+    "HDU with FLUXMAG0": lambda pixels, wcs: fits.ImageHDU(
+        pixels / 1000, fits.Header({"BUNIT": "electron/s", "FLUXMAG0": 10 ** (23.9 / 2.5)})
+    ),
+    "HDU per pixel": lambda pixels, wcs: fits.ImageHDU(pixels / 1000, fits.Header({"BUNIT": "uJy/pix"})),
+    "NDData per pixel": lambda pixels, wcs: NDData(pixels / 1000, unit=u.uJy / u.pix),
 }
 
 
@@ -177,6 +186,9 @@ def test_units(make, pixels):
     fails(ImageError, "this is a surface brightness: multiply by the solid angle", make, {"VIS": surface})
     fails(ImageError, "unit 'adu' is not a flux density", make, {"VIS": CCDData(pixels, unit="adu")})
     fails(ImageError, "unit 'furlong' is not a flux density", make, unit="furlong")
+    fails(ImageError, "unit 'mag(AB)' is not a flux density", make, unit="mag(AB)")
+    counts = fits.PrimaryHDU(pixels, fits.Header({"BUNIT": "adu"}))
+    fails(ImageError, "VIS: unit 'adu' needs a zero point, and its header has none", make, {"VIS": counts})
     fails(
         ImageError,
         "VIS variance: unit 'nJy' does not convert to nJy2",
@@ -298,6 +310,25 @@ def test_cd_counts_where_pc_is_there_too(make):
     place = np.array([0, 10.0]), np.array([3.0, 47.0])
     expected = make_wcs(0.1, angle=20).pixel_to_world_values(*place)
     np.testing.assert_allclose(make(wcs=both).wcs.pixel_to_world_values(*place), expected, atol=1e-10)
+    # So it does in a WCS made of that header, which stays as it is.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        given = WCS(both)
+    image = make(wcs=given)
+    np.testing.assert_allclose(image.wcs.pixel_to_world_values(*place), expected, atol=1e-10)
+    assert not image.wcs.wcs.has_pc()
+    assert given.wcs.has_pc()
+
+
+def test_cd_counts_where_crota_is_there_too(make):
+    header = fits.Header({f"CTYPE{i}": name for i, name in ((1, "RA---TAN"), (2, "DEC--TAN"))})
+    header.update(
+        {"CRVAL1": 53.0, "CRVAL2": -28.0, "CD1_1": -0.1 / 3600, "CD2_2": 0.1 / 3600, "CROTA2": 30.0}
+    )
+    image = make(wcs=WCS(header))
+    assert image.wcs.wcs.has_cd()
+    assert not image.wcs.wcs.has_crota()
+    assert image.pixel_scale == pytest.approx(0.1)
 
 
 def test_bands_must_share_the_wcs(make, pixels):
@@ -323,11 +354,10 @@ def test_psfs(make):
     assert make(psf={"VIS": negative}).psf["VIS"].min() < 0
     fails(
         ImageError,
-        "Euclid VIS PSF: shape (20, 20); allowed: a square image, odd",
+        "Euclid VIS PSF: shape (20, 50); allowed: a square image, odd",
         make,
-        psf={"VIS": np.ones((20, 20))},
+        psf={"VIS": np.ones((20, 50))},
     )
-    fails(ImageError, "shape (21, 23); allowed", make, psf={"VIS": np.ones((21, 23))})
     fails(
         ImageError,
         "Euclid VIS PSF: its sum is 0; allowed: a PSF with light",
@@ -335,6 +365,31 @@ def test_psfs(make):
         psf={"VIS": np.zeros((21, 21))},
     )
     fails(ImageError, "441 of 441 pixels are not finite", make, psf={"VIS": np.full((21, 21), np.nan)})
+
+
+def gaussian(shape, x, y, sd):
+    rows, columns = np.indices(shape)
+    psf = np.exp(-0.5 * ((columns - x) ** 2 + (rows - y) ** 2) / sd**2)
+    return psf / psf.sum()
+
+
+@pytest.mark.parametrize("shape", [(21, 25), (25, 21), (20, 20), (20, 25), (24, 19)])
+def test_psfs_that_are_no_odd_squares_are_padded(make, shape):
+    """The core of an even one lies between its pixels, or on the one right of its middle."""
+    ny, nx = shape
+    side = max(shape) // 2 * 2 + 1
+    for x, y in (((nx - 1) / 2, (ny - 1) / 2), (nx // 2, ny // 2)):
+        image = make(psf={"VIS": gaussian(shape, x, y, 2.0)})
+        expected = gaussian((side, side), side // 2, side // 2, 2.0)
+        np.testing.assert_allclose(image.psf["VIS"], expected, atol=1e-4)
+        assert (
+            str(image.findings[0]) == f"VIS: PSF of {ny} x {nx} px; padded with zeros to {side} x {side} px"
+        )
+    narrow = gaussian((20, 20), 9.5, 9.5, 0.8)
+    message = (
+        "VIS PSF: shape (20, 20), its core of 2.0 px between pixels and too narrow to be moved; allowed: an"
+    )
+    fails(ImageError, message, make, psf={"VIS": narrow})
 
 
 def test_psf_that_is_off_its_middle_is_moved(make):

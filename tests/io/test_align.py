@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`jaisp.io.align`: pixels that nest are not touched, positions, what is carried along, real images."""
 
+import warnings
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -218,3 +220,27 @@ def test_real_ground_bands_of_a_mer_cutout(realdata):
         assert_allclose(pair.rubin.data[band], sums, rtol=1e-4, atol=1e-3)
     (tile,) = pair.tiles()
     assert tile.arrays["rubin_valid"].sum() == 2 * 50 * 50
+
+
+def test_unpacking():
+    pair = align(plain("rubin"), plain("euclid"))
+    rubin, euclid = pair
+    assert rubin is pair.rubin
+    assert euclid is pair.euclid
+    assert next(iter(align(euclid=plain("euclid")))) is None
+
+
+def test_wcs_with_both_cd_and_pc():
+    """As `WCS(header)` of MER cutouts is: Rubin's grid has twice Euclid's pixels all the same."""
+    wcs = make_wcs((100, 100), 0.1, rotation=20)
+    header = wcs.to_header()
+    header.update({f"CD{i}_{j}": wcs.wcs.cd[i - 1, j - 1] for i in (1, 2) for j in (1, 2)})
+    header.update({f"PC{i}_{j}": wcs.wcs.cd[i - 1, j - 1] for i in (1, 2) for j in (1, 2)})
+    header["CDELT1"] = header["CDELT2"] = 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        both = WCS(header)
+    pair = align(plain("rubin"), make_image("euclid", np.ones((100, 100)), both, fwhm=3.0))
+    assert pair.rubin.pixel_scale == pytest.approx(0.2, rel=1e-3)
+    x, y = pair.wcs.world_to_pixel(pair.rubin.wcs.pixel_to_world(0, 0))
+    assert_allclose([x, y], 0.5, atol=1e-6)

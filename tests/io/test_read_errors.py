@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What the readers say of files that cannot be read: one line that names the file and tells what to do."""
 
+import bz2
+import gzip
 import re
 
 import numpy as np
@@ -55,12 +57,36 @@ def test_truncated_files(tmp_path):
     fails(FileError, "truncated", read_rubin, path)
 
 
+@pytest.mark.parametrize("module", [gzip, bz2])
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.999])
+def test_truncated_compressed_files(tmp_path, module, part):
+    """The HDUs before the end are no image without its mask and variance."""
+    whole = write_rubin(tmp_path / "rubin_g.fits").read_bytes()
+    packed = module.compress(whole)
+    path = tmp_path / f"part_g.fits.{'gz' if module is gzip else 'bz2'}"
+    path.write_bytes(packed[: int(part * len(packed))])
+    fails(FileError, f"{path}: ", read_rubin, path)
+
+
+def test_corrupted_compressed_file(tmp_path):
+    packed = bytearray(gzip.compress(write_rubin(tmp_path / "rubin_g.fits").read_bytes()))
+    packed[len(packed) // 2 :: 7] = bytes(len(packed[len(packed) // 2 :: 7]))
+    path = tmp_path / "bad_g.fits.gz"
+    path.write_bytes(packed)
+    fails(FileError, f"{path}: ", read_rubin, path)
+
+
 def test_no_wcs(tmp_path):
     path = tmp_path / "VIS.fits"
     image_hdu(pixels(), primary=True, MAGZERO=24.6).writeto(path)
     fails(WCSError, "VIS.fits: no celestial WCS in its header; it needs CTYPE1", read_euclid, path)
     cards = {**wcs_cards(0.1), "CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}
     fails(WCSError, "no celestial WCS", read_euclid, write_euclid(tmp_path / "b.fits", wcs=cards))
+
+
+def test_wcs_card_that_is_no_number(tmp_path):
+    path = write_euclid(tmp_path / "a.fits", wcs={**wcs_cards(0.1), "CRVAL1": "abc"})
+    fails(WCSError, "a.fits: CRVAL1 of its header is 'abc'; allowed: a number", read_euclid, path)
 
 
 def test_wrong_pixel_scale(tmp_path):
@@ -84,6 +110,27 @@ def test_the_other_surveys_files(tmp_path):
     fails(BandError, "holds Euclid band Y and no Rubin band", read_rubin, path)
     path = write_rubin(tmp_path / "e.fits", band="y")
     fails(BandError, "holds Rubin band y and no Euclid band", read_euclid, path)
+
+
+def test_y_among_the_bands_of_both_surveys(tmp_path):
+    path = tmp_path / "all.fits"
+    names = ("g", "y", "VIS", "J")
+    images = [image_hdu(pixels(), name, BUNIT="nJy", **wcs_cards(0.1)) for name in names]
+    hdus = [fits.PrimaryHDU(), *images]
+    fits.HDUList(hdus).writeto(path)
+    message = (
+        "all.fits[2]: is named Y in a file of both surveys' bands, which may be NISP's Y or Rubin's y; say"
+    )
+    fails(BandError, message, read_rubin, path)
+    assert read_rubin(f"g={path}").bands == ("g",)
+    assert read_rubin(path, bands=["g", "y"]).bands == ("g", "y")
+    assert read_euclid(path).bands == ("VIS", "Y", "J")
+    # Two of that name are one too many.
+    fits.append(path, pixels(), hdus[2].header)
+    fails(BandError, "Euclid band Y given twice", read_euclid, path)
+    # Beside Rubin's alone it is not NISP's.
+    fits.HDUList(hdus[:3]).writeto(tmp_path / "rubin.fits")
+    fails(BandError, "holds Rubin band G and no Euclid band", read_euclid, tmp_path / "rubin.fits")
 
 
 def test_unknown_bands(tmp_path):
@@ -146,13 +193,30 @@ def test_useless_pixels(tmp_path):
 def test_units(tmp_path):
     path = write_rubin(tmp_path / "a.fits", unit="MJy/sr")
     fails(ImageError, "unit 'MJy/sr' is not a flux density per pixel; allowed: nJy", read_rubin, path)
+    path = write_rubin(tmp_path / "c.fits", unit="mag(AB)")
+    fails(ImageError, "unit 'mag(AB)' is not a flux density per pixel", read_rubin, path)
     path = write_rubin(tmp_path / "b.fits", unit="furlong")
     fails(ImageError, "unit 'furlong' is not a flux density", read_rubin, path)
+    for unit in ("adu", "electron", "DN"):
+        path = write_rubin(tmp_path / f"{unit}.fits", unit=unit)
+        fails(
+            ImageError, f"unit {unit!r} needs a zero point, and its header has none; give", read_rubin, path
+        )
+    assert read_rubin(path, zero_point=27.0).bands == ("g",)
+    for key in ("FLUXMAG0", "MAGZERO"):
+        path = write_rubin(tmp_path / f"{key}.fits", unit=None, primary_cards={key: "abc"})
+        fails(ImageError, f"{key} of its header is 'abc'; allowed: a number", read_rubin, path)
+
+
+@pytest.mark.parametrize("number", ["zero", -1, 64])
+def test_mask_plane_without_a_number(tmp_path, number):
+    path = write_rubin(tmp_path / "a.fits", bits=np.full((40, 40), 2, np.int32), numbers={"BAD": number})
+    fails(ImageError, f"a.fits: MP_BAD of its mask is {number!r}; allowed: the number of a", read_rubin, path)
 
 
 def test_psfs(tmp_path):
     path = write_rubin(tmp_path / "a.fits")
-    fails(ImageError, "shape (20, 20); allowed: a square image, odd", read_rubin, path, psf=np.ones((20, 20)))
+    fails(ImageError, "shape (20, 50); allowed: a square image, odd", read_rubin, path, psf=np.ones((20, 50)))
     fails(BandError, "psf given for band 'r', which is not read", read_rubin, path, psf={"r": psf_image()})
     fails(BandError, "psf holds 2 PSFs for 1 bands", read_rubin, path, psf=[psf_image(), psf_image()])
     fails(FileError, "none.fits: no such file", read_rubin, path, psf=tmp_path / "none.fits")
@@ -184,6 +248,7 @@ def test_unknown_keywords_are_not_swallowed(tmp_path):
     [
         ("g", "g"), ("LSST_g", "g"), ("HSC-I", "i"), ("HSC-I2", "i"), ("i_03", "i"), ("r_57", "r"),
         ("MEGACAM_U", "u"), ("DES_G", "g"), ("DECam_r", "r"), ("G", "g"),
+        ("ComCam_g_01", "g"), ("LSST_r_57", "r"), ("lsst2016-g", "g"),
         ("lsst_y", "y"), ("HSC-Y", "y"), ("y_04", "y"),
         ("z DECam SDSS c0004 9260.0 1520.0", "z"), ("u.MP9302", "u"), ("i2", "i"),
         ("Y", None), ("NIR_Y", None), ("VIS", None), ("F814W", None), ("N921", None),
@@ -199,6 +264,7 @@ def test_rubin_filter_names(label, band):
     [
         ("VIS", "VIS"), ("vis", "VIS"), ("NIR_Y", "Y"), ("NIR-J", "J"), ("NISP_H", "H"), ("NISP-P-Y", "Y"),
         ("Y", "Y"), ("h", "H"), ("I_E", "VIS"), ("Y_E", "Y"), ("Euclid VIS", "VIS"), ("EUCLID_H", "H"),
+        ("VIS_IE", "VIS"), ("IE", "VIS"), ("YE", "Y"), ("JE", "J"), ("HE", "H"), ("NISP_HE", "H"),
         ("y", None), ("HSC-Y", None), ("g", None), ("VISTA_J", None), ("K", None), ("", None),
     ],
 )  # fmt: skip

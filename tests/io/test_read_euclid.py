@@ -78,6 +78,15 @@ def test_flags(tmp_path):
     assert sorted(np.argwhere(image.mask["H"]).tolist()) == [[1, 1]]
 
 
+def test_planes_beside_an_image_named_by_its_band(tmp_path):
+    path = write_euclid(tmp_path / "a.fits", flags=np.eye(40, dtype=np.int32))
+    fits.setval(path, "EXTNAME", value="VIS")
+    image = read_euclid(path)
+    np.testing.assert_allclose(image.variance["VIS"], (2 * VIS_FACTOR) ** 2, rtol=1e-5)
+    assert image.mask["VIS"].sum() == 40
+    assert image.psf_source["VIS"] == "given"
+
+
 def test_flags_that_would_mask_everything_are_disbelieved(tmp_path):
     flags = np.full((40, 40), 2 + 1, np.int32)
     flags[:2] = 0
@@ -186,6 +195,13 @@ def test_no_zero_point(tmp_path):
     np.testing.assert_allclose(image.data["VIS"], pixels(2, sd=2.0) * VIS_FACTOR, rtol=1e-5)
     plain = read_euclid(path, zero_point=31.4)
     np.testing.assert_allclose(plain.data["VIS"], pixels(2, sd=2.0), rtol=1e-5)
+
+
+def test_counts_have_the_zero_point_of_q1(tmp_path):
+    path = write_euclid(tmp_path / "VIS.fits", zero_point=False)
+    fits.setval(path, "BUNIT", value="electron/s")
+    with pytest.warns(JaispWarning, match=r"no MAGZERO and BUNIT 'electron/s'; zero point 24.6 assumed"):
+        read_euclid(path)
 
 
 def test_band_in_front_of_the_name(tmp_path):

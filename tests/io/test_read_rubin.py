@@ -6,6 +6,7 @@ import gzip
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS
 
 from jaisp.exceptions import JaispWarning
@@ -67,6 +68,27 @@ def test_gzipped_file(tmp_path):
     assert read_rubin(packed).bands == ("r",)
 
 
+@pytest.mark.parametrize("end", ["fits", "fits.gz", "fits.fz"])
+@pytest.mark.parametrize("kind", ["u2", "u4", "u8", "i1"])
+def test_masks_of_scaled_integers(tmp_path, kind, end):
+    """FITS has no unsigned integers but bytes: they are written with BZERO."""
+    bits = np.zeros((40, 40), kind)
+    bits[3, 4] = 1 << DP1_BITS["SAT"]
+    path = write_rubin(tmp_path / f"a.{end}", bits=bits, compressed=end.endswith("fz") and kind != "u8")
+    assert np.argwhere(read_rubin(path).mask["g"]).tolist() == [[3, 4]]
+
+
+def test_scaled_pixels(tmp_path):
+    data = np.round(100 * pixels()).astype(np.int32)
+    data[5, 6] = -99999
+    path = write_rubin(tmp_path / "a.fits", data=data)
+    for key, value in {"BSCALE": 0.01, "BZERO": 3.005, "BLANK": -99999}.items():
+        fits.setval(path, key, value=value, ext=1)
+    image = read_rubin(path)
+    assert np.argwhere(image.mask["g"]).tolist() == [[5, 6]]
+    assert image.data["g"][20, 20] == pytest.approx(0.01 * data[20, 20] + 3.005, rel=1e-5)
+
+
 def test_mask_bits_go_by_the_cards_of_the_file(tmp_path):
     """The same number means DETECTED in one file and SAT in another."""
     bits = np.zeros((40, 40), np.int32)
@@ -105,6 +127,22 @@ def test_flux_of_magnitude_zero(tmp_path):
     image = read_rubin(path)
     np.testing.assert_allclose(image.data["g"], pixels(1, sd=2.0) * 10 ** (4.4 / 2.5), rtol=1e-5)
     assert image.meta["calibration"]["g"] == "FLUXMAG0"
+    # Numbers in quotes are numbers.
+    path = write_rubin(tmp_path / "b.fits", unit="adu", primary_cards={"MAGZERO": "27.0"})
+    np.testing.assert_allclose(read_rubin(path).data["g"], pixels(1, sd=2.0) * 10 ** (4.4 / 2.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        ("nJy/pix", 1), ("nJy pixel-1", 1), ("njy", 1), ("UJY", 1000), ("uJy/pixel", 1000), ("mJy", 1e6),
+        ("JY", 1e9), ("nanomaggy", 3630.78), ("nanomaggies/pix", 3630.78),
+    ],
+)  # fmt: skip
+def test_spellings_of_units(tmp_path, unit, factor):
+    image = read_rubin(write_rubin(tmp_path / "a.fits", unit=unit))
+    np.testing.assert_allclose(image.data["g"], factor * pixels(1, sd=2.0), rtol=1e-5)
+    assert image.meta["calibration"]["g"] == f"BUNIT {unit}"
 
 
 @pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN"])
@@ -121,6 +159,14 @@ def test_no_unit_at_all_is_njy_in_the_lsst_layout(tmp_path):
     with pytest.warns(JaispWarning, match="nJy assumed"):
         image = read_rubin(path)
     np.testing.assert_array_equal(image.data["g"], pixels(1, sd=2.0))
+
+
+def test_counts_elsewhere_have_the_zero_point_of_hsc(tmp_path):
+    path = tmp_path / "hsc_g.fits"
+    image_hdu(pixels(), primary=True, BUNIT="ADU", **wcs_cards()).writeto(path)
+    with pytest.warns(JaispWarning, match=r"BUNIT 'ADU' and no zero point; 27.0 assumed"):
+        image = read_rubin(path)
+    np.testing.assert_allclose(image.data["g"], pixels() * 10 ** (4.4 / 2.5), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +200,19 @@ def test_separate_psf_file(tmp_path):
         image = read_rubin(files)
         assert image.psf_source["r"] == "given"
         assert image.psf["r"].shape == (31, 31)
+
+
+@pytest.mark.parametrize("name", ["{}", "{}_PSF", "PSF_{}"])
+def test_file_of_the_psfs_of_all_bands(tmp_path, name):
+    paths = [write_rubin(tmp_path / f"{band}.fits", band=band) for band in "gy"]
+    hdus = [
+        fits.ImageHDU(psf_image(15, sd), name=name.format(band))
+        for band, sd in (("r", 1.0), ("g", 1.5), ("y", 2.0))
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "psf.fits")
+    image = read_rubin(paths, psf=tmp_path / "psf.fits")
+    np.testing.assert_allclose(image.psf["g"], psf_image(15, 1.5), rtol=1e-4)
+    np.testing.assert_allclose(image.psf["y"], psf_image(15, 2.0), rtol=1e-4)
 
 
 def test_psf_keyword(tmp_path):
@@ -199,6 +258,109 @@ def test_multi_band_file_with_other_names(tmp_path, kind):
     path = write_cutout(tmp_path / "cutout.fits", bands=("LSST_g", "LSST_r"), kind=kind)
     assert read_rubin(path).bands == ("g", "r")
     assert read_rubin(f"r={path}").bands == ("r",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("STD", 3.0), ("UNCERT", 3.0), ("VAR", 9.0), ("INVVAR", 1 / 9), ("INVVARIANCE", 1 / 9), ("WHT", 1 / 9)],
+)
+def test_names_of_uncertainties(tmp_path, name, value):
+    path = tmp_path / "rubin_g.fits"
+    image = image_hdu(pixels(), primary=True, BUNIT="nJy", **wcs_cards())
+    fits.HDUList([image, fits.ImageHDU(np.full((40, 40), value), name=name)]).writeto(path)
+    np.testing.assert_allclose(read_rubin(path).variance["g"], 9, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(StdDevUncertainty, 3.0), (VarianceUncertainty, 9.0), (InverseVariance, 1 / 9)]
+)
+def test_written_ccddata(tmp_path, kind, value):
+    mask = np.eye(40, dtype=bool)
+    ccd = CCDData(
+        pixels(), unit="nJy", uncertainty=kind(np.full((40, 40), value)), mask=mask, psf=psf_image(),
+        wcs=WCS(fits.Header(wcs_cards())),
+    )  # fmt: skip
+    ccd.write(tmp_path / "rubin_g.fits", hdu_psf="PSFIMAGE")
+    image = read_rubin(tmp_path / "rubin_g.fits")
+    np.testing.assert_allclose(image.variance["g"], 9, rtol=1e-5)
+    np.testing.assert_array_equal(image.mask["g"], mask)
+    assert image.psf_source["g"] == "given"
+
+
+def write_bands(path, names, *, variance=None, versions=False, cards=None):
+    """A file of images, named by astropy (in upper case), each with ``seed`` its number, and a variance."""
+    hdus = [fits.PrimaryHDU()]
+    for number, name in enumerate(names):
+        own = {} if cards is None else {"FILTER": cards[number]}
+        hdus.append(image_hdu(pixels(number), name, BUNIT="nJy", **own, **wcs_cards()))
+        if variance:
+            array = np.full((40, 40), number + 1.0, np.float32)
+            hdus.append(fits.ImageHDU(array, name=variance.format(name)))
+        if versions:
+            for hdu in hdus[-1 - bool(variance) :]:
+                hdu.ver = number + 1
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+def check_bands(image, *, variance=True):
+    assert image.bands == tuple("ugrizy")
+    for number, band in enumerate("ugrizy"):
+        np.testing.assert_array_equal(image.data[band], pixels(number))
+        if variance:
+            np.testing.assert_array_equal(image.variance[band], np.float32(number + 1))
+
+
+def test_hdus_named_by_bands(tmp_path):
+    """Y among g and i is Rubin's, though NISP's by itself: astropy writes names in upper case."""
+    path = write_bands(tmp_path / "a.fits", "ugrizy", variance="{}_VARIANCE")
+    assert fits.getval(path, "EXTNAME", ext=-2) == "Y"
+    check_bands(read_rubin(path))
+    assert read_rubin(f"y={path}").bands == ("y",)
+    path = write_bands(tmp_path / "rubin_y.fits", "y")
+    assert read_rubin(path).bands == ("y",)
+    path = write_bands(tmp_path / "b.fits", "y")
+    assert read_rubin(path, bands=["y"]).bands == read_rubin(f"y={path}").bands == ("y",)
+
+
+def test_kind_before_band(tmp_path):
+    path = tmp_path / "a.fits"
+    hdus = [fits.PrimaryHDU()]
+    for number, band in enumerate("ugrizy"):
+        hdus.append(image_hdu(pixels(number), f"IMAGE_{band}", BUNIT="nJy", **wcs_cards()))
+        hdus.append(fits.ImageHDU(np.full((40, 40), number + 1.0), name=f"VARIANCE_{band}"))
+        hdus.append(fits.ImageHDU(psf_image(), name=f"PSF {band}"))
+    fits.HDUList(hdus).writeto(path)
+    image = read_rubin(path)
+    check_bands(image)
+    assert {image.psf_source[band] for band in image.bands} == {"given"}
+
+
+def test_images_without_names_that_say_their_bands(tmp_path):
+    path = write_bands(tmp_path / "a.fits", [None] * 6, cards=[f"LSST_{band}" for band in "ugrizy"])
+    check_bands(read_rubin(path), variance=False)
+    assert read_rubin(f"g,i={path}").bands == ("g", "i")
+    # A second image of the same band, as an unnamed map of its errors is, is none of its own.
+    path = write_bands(tmp_path / "b.fits", [None] * 2, cards=["g", "g"])
+    np.testing.assert_array_equal(read_rubin(path).data["g"], pixels(0))
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_one_name_for_the_images_of_all_bands(tmp_path, versions):
+    path = write_bands(
+        tmp_path / "a.fits", ["IMAGE"] * 6, variance="VARIANCE", versions=versions, cards="ugrizy"
+    )
+    check_bands(read_rubin(path))
+
+
+def test_planes_beside_an_image_named_by_its_band(tmp_path):
+    path = write_rubin(tmp_path / "a.fits", band_key=None, bits=np.eye(40, dtype=np.int32))
+    fits.setval(path, "EXTNAME", value="g", ext=1)
+    image = read_rubin(path)
+    assert image.bands == ("g",)
+    assert image.psf_source["g"] == "given"
+    assert image.mask["g"].sum() == 40
+    np.testing.assert_array_equal(image.variance["g"], np.float32(4))
 
 
 @pytest.mark.parametrize("name", ["COMPRESSED_IMAGE", "COADD_IMAGE", "coadd", None])

@@ -17,6 +17,7 @@ from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, Wei
 from jaisp.models import DETRJEPA
 from jaisp.simulation import SceneBank, SceneConfig
 from jaisp.training import TrainingError, check, load_config, objectives, train
+from jaisp.training._run_files import RunFiles
 from jaisp.training.config import DataConfig, ObjectiveConfig, OptimizerConfig
 from jaisp.training.data import TileBatches
 from jaisp.training.engine import _learning_rate
@@ -121,6 +122,23 @@ def test_survey_dropout_ends_where_jepa_starts_if_it_does(config, tmp_path, monk
         ("[objective]\nkind = 'nowhere:Kind'\n", "cannot import objective 'nowhere:Kind': No module"),
         ("[data]\nn_scenes = 0\n", "n_scenes 0 must be at least 1"),
         ("[data.scenes]\nsise = 128\n", "sise"),
+        ("[data]\nscenes = 3\n", "scenes must be a section with keys, not 3"),
+        ("[data]\nn_scenes = 10.5\n", "n_scenes is 10.5; give a whole number"),
+        ("[data]\nseed = -1\n", "seed must be at least 0, not -1"),
+        ("[data]\nworkers = -1\n", "workers must be at least 0, not -1"),
+        ("[data]\ncache = 3\n", "cache is 3; give a text in quotes"),
+        ("[loss]\nheat = 'big'\n", "heat is 'big'; give a number"),
+        ("[model]\nchannels = 8\n", r"channels is 8; give a list: \[8\]"),
+        ("[optimizer]\nlearning_rate = 'fast'\n", "learning_rate is 'fast'; give a number"),
+        ("[optimizer]\nlearning_rate = -1.0\n", "learning_rate must be positive, not -1.0"),
+        ("[optimizer]\nclip = nan\n", "clip must be positive, not nan"),
+        ("[optimizer]\nsteps = 100.5\n", "steps is 100.5; give a whole number"),
+        ("[optimizer]\nsteps = true\n", "steps is True; give a whole number"),
+        ("[optimizer]\nema = 1\n", r"ema must be in \[0, 1\), not 1"),
+        ("[optimizer]\nema = 'x'\n", "ema is 'x'; give a number"),
+        ("[optimizer]\nseed = -1\n", "seed must be at least 0, not -1"),
+        ("[optimizer]\nthreads = -2\n", "threads must be at least 0, not -2"),
+        ("[optimizer]\ntensorboard = 'no'\n", "tensorboard is 'no'; give true or false"),
         ("model = 3\n", r"\[model\] must be a section"),
         ("[model\n", "is not a TOML file"),
     ],
@@ -130,6 +148,33 @@ def test_bad_config(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(path)
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[optimizer]\nlearning_rate = 1\n[model]\nchannels = [8, 8, 8]\n")
+    config = load_config(path)
+    assert config.optimizer.learning_rate == 1
+    assert config.model.channels == (8, 8, 8)
+
+
+def test_curves_are_drawn_whole_or_not_at_all(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    files = RunFiles(tmp_path / "run")
+    files.metrics.write_text('{"step": 1, "train/loss": 2.0}\n')
+    files.draw_curves()
+    whole = (files.folder / "curves.png").read_bytes()
+    assert whole.startswith(b"\x89PNG")
+
+    def fail(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figure.Figure, "savefig", fail)
+    with pytest.raises(FileError, match=r"cannot write '.*curves.png': No space left"):
+        files.draw_curves()
+    assert (files.folder / "curves.png").read_bytes() == whole
+    assert {path.name for path in files.folder.iterdir()} == {"curves.png", "metrics.jsonl"}
 
 
 def test_missing_config(tmp_path):
