@@ -91,28 +91,6 @@ def centre_psf(psf, *, where="PSF"):
     return normalize_psf(moved), (float(x), float(y))
 
 
-def square_psf(psf):
-    """
-    Pad a PSF with zeros to an odd square.
-
-    Parameters
-    ----------
-    psf : 2-D array
-        An even side has its middle between two pixels; the right one becomes the middle, and `centre_psf`
-        finds how far from it the core lies. An image more than twice as long as wide is no PSF and stays.
-
-    Returns
-    -------
-    psf : 2-D array
-    """
-    shape = np.array(psf.shape)
-    if len(shape) != 2 or shape.max() > 2 * shape.min():
-        return psf
-    size = shape.max() // 2 * 2 + 1
-    before = size // 2 - shape // 2
-    return np.pad(psf, np.column_stack([before, size - shape - before]))
-
-
 def moffat_psf(fwhm, size, *, beta=3.0, oversample=11):
     """
     Moffat profile integrated over the pixels.

@@ -14,7 +14,7 @@ from jaisp.image._sky import data_box
 from jaisp.image._units import NJY
 from jaisp.image.background import estimate_background
 from jaisp.image.noise import measure_noise, measure_variance
-from jaisp.image.psf import centre_psf, psf_fwhm, square_psf, survey_psf
+from jaisp.image.psf import centre_psf, survey_psf
 from jaisp.image.stars import estimate_psf
 from jaisp.surveys import get_survey
 
@@ -27,9 +27,6 @@ _SENTINEL_VARIANCE = 1e20
 # Blank values such as -1e30, and what single precision cannot square.
 _LARGEST = 1e15
 _SMALLEST_VARIANCE = 1e-30
-# An even-sized PSF has its core between pixels. To move a narrow one by half a pixel makes it wider: by 2 %
-# at a FWHM of 2 pixels, by 7 % at 1.6.
-_LEAST_BETWEEN, _LEAST_FWHM = 0.25, 2.5
 _ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
 
@@ -76,9 +73,8 @@ class SurveyImage:
     mask : mapping of str to array, optional
         True (or not 0) where a pixel is bad. Pixels that are not finite are masked in any case.
     psf : mapping of str to array, optional
-        One PSF image per band on the pixel scale of the image, square and odd-sized or padded to be so;
-        centred and normalised here. Where not given it is estimated from stars, or else the documented PSF of
-        the survey.
+        One odd-sized square PSF image per band on the pixel scale of the image; normalised here. Where not
+        given it is estimated from stars, or else the documented PSF of the survey.
     unit : `~astropy.units.Unit` or str, optional
         Unit of input that states none itself. Default nJy.
     meta : mapping, optional
@@ -308,23 +304,13 @@ class SurveyImage:
         where = f"{self.survey.label} {band}"
         psf = parse_psf(value, where)
         total = float(np.nansum(psf))
-        square = square_psf(psf)
-        centred, offset = centre_psf(square, where=f"{where} PSF")
-        if square.shape != psf.shape:
-            between = np.abs(offset - np.rint(offset)).max() > _LEAST_BETWEEN
-            if between and (fwhm := psf_fwhm(centred)) < _LEAST_FWHM:
-                raise ImageError(
-                    f"{where} PSF: shape {psf.shape}, its core of {fwhm:.1f} px between pixels and too "
-                    "narrow to be moved; allowed: an odd number of pixels a side, the core on the middle one"
-                )
-            old, new = (" x ".join(map(str, image.shape)) for image in (psf, square))
-            self.findings.append(Finding(band, f"PSF of {old} px", f"padded with zeros to {new} px"))
+        psf, offset = centre_psf(psf, where=f"{where} PSF")
         if abs(total - 1) > 1e-3:
             self.findings.append(Finding(band, f"PSF summed to {total:.4g}", "normalised to 1"))
         if any(offset):
             off = "PSF centred ({:.2f}, {:.2f}) px off its middle".format(*offset)
             self.findings.append(Finding(band, off, "moved to the middle"))
-        return centred
+        return psf
 
     def _make_variance(self, band):
         if band in self._variance:

@@ -216,7 +216,7 @@ def test_mask_plane_without_a_number(tmp_path, number):
 
 def test_psfs(tmp_path):
     path = write_rubin(tmp_path / "a.fits")
-    fails(ImageError, "shape (20, 50); allowed: a square image, odd", read_rubin, path, psf=np.ones((20, 50)))
+    fails(ImageError, "shape (20, 20); allowed: a square image, odd", read_rubin, path, psf=np.ones((20, 20)))
     fails(BandError, "psf given for band 'r', which is not read", read_rubin, path, psf={"r": psf_image()})
     fails(BandError, "psf holds 2 PSFs for 1 bands", read_rubin, path, psf=[psf_image(), psf_image()])
     fails(FileError, "none.fits: no such file", read_rubin, path, psf=tmp_path / "none.fits")
