@@ -98,13 +98,22 @@ class TileBatches(Dataset):
     """
     Batch ``step`` of a run: a pure function of the seed and the step, so that a resumed run sees the same.
 
-    Items are ``(inputs, truth)``: network inputs of a batch, and padded truth.
+    Items are ``(inputs, truth)``: network inputs of a batch, and padded truth. ``in_order`` takes tile after
+    tile, as validation does: of tiles drawn at random some come twice, and would be each other's null.
     """
 
     def __init__(
-        self, bank, *, batch_size, seed, band_dropout=0.0, survey_dropout=0.0, survey_dropout_end=None
+        self,
+        bank,
+        *,
+        batch_size,
+        seed,
+        band_dropout=0.0,
+        survey_dropout=0.0,
+        survey_dropout_end=None,
+        in_order=False,
     ):
-        self.bank, self.batch_size, self.seed = bank, batch_size, seed
+        self.bank, self.batch_size, self.seed, self.in_order = bank, batch_size, seed, in_order
         self.band_dropout, self.survey_dropout = band_dropout, survey_dropout
         self.survey_dropout_end = survey_dropout_end
         self._noise = None
@@ -129,7 +138,13 @@ class TileBatches(Dataset):
 
     def __getitem__(self, step):
         rng = np.random.default_rng([self.seed, step])
-        return self._draw(rng, rng.integers(0, len(self.bank), self.batch_size), step)
+        return self._draw(rng, self._numbers(rng, step), step)
+
+    def _numbers(self, rng, step):
+        """Which tiles of the bank a batch is of."""
+        if self.in_order:
+            return np.arange(step * self.batch_size, (step + 1) * self.batch_size) % len(self.bank)
+        return rng.integers(0, len(self.bank), self.batch_size)
 
     def of_scenes(self, indices):
         """Batch of certain scenes of the bank."""

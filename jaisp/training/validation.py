@@ -131,7 +131,7 @@ def validate(model, bank, *, batch_size=8):
     model.eval()
     batches = bank
     if not isinstance(bank, TileBatches):
-        batches = TileBatches(bank, batch_size=batch_size, seed=987)
+        batches = TileBatches(bank, batch_size=batch_size, seed=987, in_order=True)
     matches, outputs = ({name: [] for name in (*_VIEWS, *_ELSEWHERE)} for _ in range(2))
     errors = []
     for step in range(max(1, len(batches.bank) // batches.batch_size)):

@@ -22,6 +22,7 @@ from jaisp.training.config import DataConfig, ObjectiveConfig, OptimizerConfig
 from jaisp.training.data import TileBatches
 from jaisp.training.engine import _learning_rate
 from jaisp.training.objectives.supervised import Supervised
+from jaisp.training.validation import validate
 
 from . import toy
 from .configs import supervised_config, toy_config
@@ -72,6 +73,31 @@ def test_batches_depend_on_seed_and_step_alone(config, tmp_path):
     assert torch.equal(first[7][0]["euclid"], again[7][0]["euclid"])
     assert not torch.equal(first[7][0]["euclid"], other[7][0]["euclid"])
     assert not torch.equal(first[7][0]["euclid"], first[8][0]["euclid"])
+
+
+def test_validation_sees_each_scene_once(config, tmp_path):
+    """Of scenes drawn at random some come twice, and a scene is no null for itself."""
+    from jaisp.training.data import load_scenes
+
+    class Counting:
+        def __init__(self, bank):
+            self.bank, self.config, self.seen = bank, bank.config, []
+
+        def __len__(self):
+            return len(self.bank)
+
+        def __getitem__(self, number):
+            self.seen.append(number)
+            return self.bank[number]
+
+    bank = Counting(load_scenes(config.data, tmp_path, seed=5, n=4))
+    batches = TileBatches(bank, batch_size=2, seed=1, in_order=True)
+    first = [batches[step][0]["euclid"] for step in range(2)]
+    assert bank.seen == [0, 1, 2, 3]
+    assert torch.equal(batches[1][0]["euclid"], first[1])
+    bank.seen.clear()
+    validate(DETRJEPA(config.model).eval(), bank, batch_size=2)
+    assert bank.seen == [0, 1, 2, 3]
 
 
 def test_runs_with_other_scenes_share_a_cache(tmp_path, monkeypatch):

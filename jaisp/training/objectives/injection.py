@@ -60,7 +60,7 @@ class InjectionTiles(TileBatches):
     def __getitem__(self, step):
         rng = np.random.default_rng([self.seed, step])
         tiles, truths, keeps = [], [], []
-        for index in rng.integers(0, len(self.bank), self.batch_size):
+        for index in self._numbers(rng, step):
             before = turn_tile(self.bank[int(index)], rng)
             tile, truth = inject_sources(before, rng, density=self.density, faint_limit=self.faint_limit)
             tiles.append(tile)
@@ -120,4 +120,4 @@ class Injection(Supervised):
         """Scores of the injected sources alone, and what the embeddings know of them."""
         if self.config.loss.jepa > 0:
             self._gather_statistics(model)
-        return validate(model, self.dataset(self.banks[1], 987))
+        return validate(model, self.dataset(self.banks[1], 987, in_order=True))

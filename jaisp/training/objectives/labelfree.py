@@ -118,7 +118,7 @@ class UnlabelledBatches(TileBatches):
 
     def __getitem__(self, step):
         rng = np.random.default_rng([self.seed, step])
-        tiles = [self._tile(int(index), rng) for index in rng.integers(0, len(self.bank), self.batch_size)]
+        tiles = [self._tile(int(index), rng) for index in self._numbers(rng, step)]
         tiles = {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}
         keep = torch.from_numpy(np.stack([self._dropout(rng, step) for _ in range(self.batch_size)]))
         targets = find_sources(tiles)
@@ -281,7 +281,7 @@ class LabelFree(Supervised):
         """Gauges that need no truth; on simulated scenes also scores against it: nothing learns from them."""
         if self.config.loss.jepa > 0:
             self._gather_statistics(model)
-        metrics = validate_unlabelled(model, self.dataset(self.banks[1], 987))
+        metrics = validate_unlabelled(model, self.dataset(self.banks[1], 987, in_order=True))
         if not self.config.data.folder:
             metrics.update(validate(model, self.banks[1], batch_size=self.config.optimizer.batch_size))
         return metrics
