@@ -1,10 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Which image is which band, and which are wanted."""
 
+import warnings
 from collections import Counter
 from pathlib import Path
 
-from jaisp.exceptions import BandError
+from jaisp.exceptions import BandError, JaispWarning
 from jaisp.io._bands import BAND_KEYS, band_of_file, band_of_label, says_lower_y, survey_of_label
 from jaisp.surveys import EUCLID, RUBIN
 
@@ -112,7 +113,8 @@ def _is_rubins(plane, planes, survey, bands):
     Names of HDUs have no case: astropy writes ``Y`` for ``y``. The other images of the file tell, or the user
     who asks for ``y``.
     """
-    others = {label for other in planes if other.path == plane.path for label in _labels(other)[:1]} - {"Y"}
+    labels = [label for other in planes if other.path == plane.path for label in _labels(other)[:1]]
+    others = set(labels) - {"Y"}
     rubin, euclid = (any(band_of_label(label, one) for label in others) for one in (RUBIN, EUCLID))
     if rubin != euclid:
         return rubin
@@ -121,15 +123,17 @@ def _is_rubins(plane, planes, survey, bands):
     wanted = plane.wanted if plane.wanted is not None else bands
     if wanted is not None:
         return "y" in wanted
-    if rubin:
-        held = [
-            band for band in RUBIN.band_names if any(band_of_label(name, RUBIN) == band for name in others)
-        ]
-        raise BandError(
-            f"{plane}: is named Y in a file of both surveys' bands, which may be NISP's Y or Rubin's y; "
-            f"say which bands to read, with y or without, e.g. {','.join(held)}={Path(plane.path).name}"
-        )
-    return says_lower_y(plane.path)
+    if not rubin:
+        return says_lower_y(plane.path)
+    held = ",".join(
+        band for band in RUBIN.band_names if any(band_of_label(name, RUBIN) == band for name in others)
+    )
+    hint = f"for Rubin's y give {held},y={Path(plane.path).name}"
+    if labels.count("Y") > 1:
+        raise BandError(f"{plane}: more than one image is named Y; {hint}")
+    # As in cutouts with ground bands.
+    warnings.warn(JaispWarning(f"{plane}: is named Y, taken for NISP's; {hint}"), stacklevel=2)
+    return False
 
 
 def _select(planes, survey, bands):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from jaisp.exceptions import BandError, FileError, ImageError, JaispError, WCSError
+from jaisp.exceptions import BandError, FileError, ImageError, JaispError, JaispWarning, WCSError
 from jaisp.io import read_euclid, read_rubin
 from jaisp.io._bands import band_of_file, band_of_label
 from jaisp.surveys import EUCLID, RUBIN
@@ -118,16 +118,16 @@ def test_y_among_the_bands_of_both_surveys(tmp_path):
     images = [image_hdu(pixels(), name, BUNIT="nJy", **wcs_cards(0.1)) for name in names]
     hdus = [fits.PrimaryHDU(), *images]
     fits.HDUList(hdus).writeto(path)
-    message = (
-        "all.fits[2]: is named Y in a file of both surveys' bands, which may be NISP's Y or Rubin's y; say"
-    )
-    fails(BandError, message, read_rubin, path)
+    said = r"all.fits\[2\]: is named Y, taken for NISP's; for Rubin's y give g,y=all.fits"
+    with pytest.warns(JaispWarning, match=said):
+        assert read_rubin(path).bands == ("g",)
     assert read_rubin(f"g={path}").bands == ("g",)
     assert read_rubin(path, bands=["g", "y"]).bands == ("g", "y")
     assert read_euclid(path).bands == ("VIS", "Y", "J")
     # Two of that name are one too many.
     fits.append(path, pixels(), hdus[2].header)
     fails(BandError, "Euclid band Y given twice", read_euclid, path)
+    fails(BandError, "more than one image is named Y; for Rubin's y give g,y=all.fits", read_rubin, path)
     # Beside Rubin's alone it is not NISP's.
     fits.HDUList(hdus[:3]).writeto(tmp_path / "rubin.fits")
     fails(BandError, "holds Rubin band G and no Euclid band", read_euclid, tmp_path / "rubin.fits")
