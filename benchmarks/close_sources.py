@@ -119,7 +119,7 @@ def tabulate(separation, on_euclid, lost):
         & (separation < high)
         for low, high in pairwise(EDGES)
     }
-    chosen["within 1, Rubin alone sees it"] = ~on_euclid & (separation < 1)
+    chosen["within 1, no Euclid image"] = ~on_euclid & (separation < 1)
     rows = []
     for name, which in chosen.items():
         shares = np.bincount(lost[which], minlength=len(STEPS)) / max(which.sum(), 1)

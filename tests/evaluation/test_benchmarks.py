@@ -262,4 +262,4 @@ def test_close_sources_are_lost_at_the_first_step_that_leaves_nothing():
     assert float(rows["0 to 0.3"]["no peak in the heat map"]) == 0.5
     assert float(rows["0.6 to 0.8"]["ranked too low"]) == 1
     assert float(rows["above 1"]["found"]) == 1
-    assert rows["within 1, Rubin alone sees it"]["n"] == 1
+    assert rows["within 1, no Euclid image"]["n"] == 1
