@@ -290,7 +290,7 @@ def draw(table, path):
 
     panels = {
         "F1": "F1, both surveys",
-        "top-1 elsewhere": "partner found by embedding, elsewhere",
+        "top-1 elsewhere": "partner found, elsewhere",
         "rank": "effective rank",
         "spread": "spread of a slot over images",
     }
