@@ -138,23 +138,10 @@ class TileBatches(Dataset):
 
     def __getitem__(self, step):
         rng = np.random.default_rng([self.seed, step])
-        return self._draw(rng, self._numbers(rng, step), step)
-
-    def _numbers(self, rng, step):
-        """Which tiles of the bank a batch is of."""
-        if self.in_order:
-            return np.arange(step * self.batch_size, (step + 1) * self.batch_size) % len(self.bank)
-        return rng.integers(0, len(self.bank), self.batch_size)
-
-    def of_scenes(self, indices):
-        """Batch of certain scenes of the bank."""
-        return self._draw(np.random.default_rng([self.seed, *indices]), indices, 0)
-
-    def _draw(self, rng, indices, step):
         if self._noise is None:  # made in the worker, so that it is not sent there
             self._noise = NoiseBank()
         arrays, truths, keeps = [], [], []
-        for index in indices:
+        for index in self._numbers(rng, step):
             tile, truth = draw_tile(self.bank[int(index)], rng, self._noise)
             arrays.append(tile)
             truths.append(truth)
@@ -163,6 +150,12 @@ class TileBatches(Dataset):
         keep = torch.from_numpy(np.stack(keeps))
         tiles = band_dropout(tiles, {RUBIN.name: keep[:, :6], EUCLID.name: keep[:, 6:]})
         return network_inputs(tiles), pad_truth(truths, keeps, tiles["euclid_snr"].shape[-1])
+
+    def _numbers(self, rng, step):
+        """Which tiles of the bank a batch is of."""
+        if self.in_order:
+            return np.arange(step * self.batch_size, (step + 1) * self.batch_size) % len(self.bank)
+        return rng.integers(0, len(self.bank), self.batch_size)
 
 
 def _single_thread(_):

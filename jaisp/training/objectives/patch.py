@@ -84,11 +84,8 @@ class Patches(Supervised):
         """
         optimizer, bank = self.config.optimizer, self.banks[1]
         n = min(optimizer.batch_size, len(bank))
-        batches = TileBatches(bank, batch_size=n, seed=987)
-        found = [
-            self._vectors(model, batches.of_scenes(range(k, k + n))[0])
-            for k in range(0, len(bank) - n + 1, n)
-        ]
+        batches = TileBatches(bank, batch_size=n, seed=987, in_order=True)
+        found = [self._vectors(model, batches[step][0]) for step in range(len(bank) // n)]
         rubin, euclid = (
             functional.normalize(torch.cat([part[name] for part in found]), dim=-1)
             for name in ("rubin", "euclid")
