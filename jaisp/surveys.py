@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from jaisp.exceptions import BandError, suggest
 
-__all__ = ["EUCLID", "RUBIN", "SURVEYS", "Band", "Survey", "column_prefix", "get_survey"]
+__all__ = ["AB_ZERO_POINT", "EUCLID", "RUBIN", "SURVEYS", "Band", "Survey", "column_prefix", "get_survey"]
+
+#: AB magnitude of 1 nJy.
+AB_ZERO_POINT = 31.4
 
 
 @dataclass(frozen=True)

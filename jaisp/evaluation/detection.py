@@ -9,6 +9,7 @@ from astropy.table import QTable
 
 from jaisp.evaluation.matching import FALSE, IGNORED, TRUE, match_field
 from jaisp.exceptions import ConfigError
+from jaisp.surveys import AB_ZERO_POINT
 
 __all__ = ["DetectionScore", "ab_magnitude", "score"]
 
@@ -52,7 +53,7 @@ def ab_magnitude(column):
 
     def magnitude(truth):
         flux = u.Quantity(truth[column], u.nJy).value
-        return 31.4 - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+        return AB_ZERO_POINT - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
 
     return magnitude
 

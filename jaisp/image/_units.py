@@ -8,11 +8,11 @@ import astropy.units as u
 import numpy as np
 
 from jaisp.exceptions import ImageError
+from jaisp.surveys import AB_ZERO_POINT
 
 __all__ = ["NJY", "factor_of", "flux_factor", "header_factor", "stated_counts", "to_njy", "zero_point_card"]
 
 NJY = u.nJy
-_AB_ZERO_POINT = 31.4  # of 1 nJy
 _NANOMAGGY = 22.5
 _ZERO_POINT_KEYS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPOINT", "ZEROPNT", "PHOTZP", "ABZP", "ZP")
 _COUNTS = re.compile(
@@ -38,7 +38,7 @@ _ALLOWED_IN_FILES = "nJy, uJy, Jy, AB, nanomaggy, or counts with a zero point (z
 
 def factor_of(zero_point):
     """Factor to nJy from units of which one is of AB magnitude ``zero_point``."""
-    return 10 ** ((_AB_ZERO_POINT - float(zero_point)) / 2.5)
+    return 10 ** ((AB_ZERO_POINT - float(zero_point)) / 2.5)
 
 
 def flux_factor(unit):

@@ -9,10 +9,10 @@ from scipy.signal import fftconvolve
 from jaisp.image._mesh import measure_mesh
 from jaisp.image._sky import FWHM_PER_SD, matched_filter, psf_sd, sample_windows, sky_statistics, source_mask
 from jaisp.image.background import CELL
+from jaisp.surveys import AB_ZERO_POINT
 
 __all__ = ["Noise", "measure_noise", "measure_variance"]
 
-AB_ZERO_POINT = 31.4  # of 1 nJy
 _SCALE_LIMITS = (0.3, 8.0)
 # Size of a typical faint galaxy: noise that is correlated from pixel to pixel must be right for galaxies too.
 _SOURCE_FWHM = 0.6  # arcsec

@@ -15,7 +15,7 @@ from jaisp.models.inputs import TILE_KEYS, VIEWS, network_inputs
 from jaisp.models.layers import FeedForward
 from jaisp.models.pretrained import PretrainedMixin
 from jaisp.models.slots import Slots
-from jaisp.surveys import EUCLID, RUBIN
+from jaisp.surveys import AB_ZERO_POINT, EUCLID, RUBIN
 
 __all__ = ["DETRJEPA", "SlotHeads", "SlotModel", "flux_units"]
 
@@ -26,7 +26,7 @@ _FLUX_RANGE = -4.0, 14.0  # of a flux's arsinh in its unit: beyond, the network 
 def flux_units():
     """Flux (nJy) of each band where its scale turns logarithmic: the 1-sigma depth of `Band.depth`."""
     depths = torch.tensor([band.depth for survey in (RUBIN, EUCLID) for band in survey.bands])
-    return 10 ** ((31.4 - depths) / 2.5) / 5
+    return 10 ** ((AB_ZERO_POINT - depths) / 2.5) / 5
 
 
 class SlotHeads(nn.Module):

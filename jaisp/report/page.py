@@ -15,7 +15,7 @@ from jaisp.catalog._drawing import aligned
 from jaisp.catalog.columns import values
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.report._pictures import LEVELS, band_picture, colour_picture
-from jaisp.surveys import EUCLID, RUBIN, column_prefix
+from jaisp.surveys import AB_ZERO_POINT, EUCLID, RUBIN, column_prefix
 
 __all__ = ["make_report", "write_report"]
 
@@ -244,7 +244,7 @@ def _columns(table):
 
 def _magnitude(flux):
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(flux > 0, 31.4 - 2.5 * np.log10(flux), np.nan)
+        return np.where(flux > 0, AB_ZERO_POINT - 2.5 * np.log10(flux), np.nan)
 
 
 def _summary(table, n_shown):

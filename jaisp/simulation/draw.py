@@ -5,6 +5,8 @@ import numpy as np
 import scipy.fft as fft
 from scipy.ndimage import binary_dilation
 
+from jaisp.surveys import AB_ZERO_POINT
+
 __all__ = ["NoiseBank", "draw_tile"]
 
 N_RUBIN = 6
@@ -185,7 +187,7 @@ def _depths(rng, euclid_psf):
     vis = np.exp(rng.uniform(np.log(1.6), np.log(3.5)))
     # Flux noise of a point source is sigma / norm; 5 sigma at the drawn depth (24.9-25.5 on real Q1 images).
     depth = rng.uniform(24.2, 25.4) + rng.normal(0, 0.15, 3)
-    nisp = 10 ** (0.4 * (31.4 - depth)) / 5 * np.sqrt((euclid_psf[1:] ** 2).sum(axis=(1, 2)))
+    nisp = 10 ** (0.4 * (AB_ZERO_POINT - depth)) / 5 * np.sqrt((euclid_psf[1:] ** 2).sum(axis=(1, 2)))
     return np.concatenate([rubin, [vis], nisp])
 
 

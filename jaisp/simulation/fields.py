@@ -13,7 +13,7 @@ from jaisp.exceptions import ConfigError
 from jaisp.image import SurveyImage
 from jaisp.simulation import _galsim
 from jaisp.simulation.population import draw_sources
-from jaisp.surveys import EUCLID, RUBIN, column_prefix
+from jaisp.surveys import AB_ZERO_POINT, EUCLID, RUBIN, column_prefix
 
 __all__ = ["DEPTHS", "simulate_field"]
 
@@ -222,7 +222,7 @@ def _population(rng, covered, side, density, bright_stars):
     """Sources of a square that holds both images and 3" around them, in arcsec from Euclid's corner."""
     width = covered + 6.0
     sources = draw_sources(rng, (width / 60) ** 2, density=density)
-    vis = 31.4 - 2.5 * np.log10(sources.flux[:, 6])
+    vis = AB_ZERO_POINT - 2.5 * np.log10(sources.flux[:, 6])
     sources = sources.select(~(sources.is_star & (vis < 18.5)))
     sources.x = sources.x - (width - side) / 2
     sources.y = sources.y - (width - side) / 2
@@ -230,7 +230,7 @@ def _population(rng, covered, side, density, bright_stars):
         # Brighten faint stars: their colours serve as well.
         stars = np.nonzero(sources.is_star)[0]
         chosen = rng.choice(stars, min(len(stars), rng.poisson((width / 60) ** 2)), replace=False)
-        goal = 10 ** (0.4 * (31.4 - rng.uniform(14.0, 17.5, len(chosen))))
+        goal = 10 ** (0.4 * (AB_ZERO_POINT - rng.uniform(14.0, 17.5, len(chosen))))
         sources.bulge_flux[chosen] *= (goal / sources.flux[chosen, 6])[:, None]
     return sources
 

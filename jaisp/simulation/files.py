@@ -13,6 +13,7 @@ from astropy.table import QTable
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.simulation import _galsim
 from jaisp.simulation.fields import simulate_field
+from jaisp.surveys import AB_ZERO_POINT
 
 __all__ = ["simulate", "write_euclid", "write_rubin"]
 
@@ -28,7 +29,6 @@ _MASK_PLANES = {
     "SUSPECT": 7,
     "NO_DATA": 8,
 }
-_ZERO_POINT = 31.4
 _MAGZERO = {"VIS": 24.6, "Y": 29.8, "J": 30.0, "H": 29.9}
 _NO_DATA_RMS = 1e16
 _LAYOUTS = ("single", "mer", "cutout")
@@ -107,7 +107,7 @@ def write_euclid(image, folder, *, layout="single"):
     paths, cutouts = [], [fits.PrimaryHDU()]
     for band in image.bands:
         name = "VIS" if band == "VIS" else f"NIR_{band}"
-        factor = np.float32(10 ** ((_MAGZERO[band] - _ZERO_POINT) / 2.5))
+        factor = np.float32(10 ** ((_MAGZERO[band] - AB_ZERO_POINT) / 2.5))
         header = _mer_header(image.wcs)
         header["MAGZERO"] = (_MAGZERO[band], "AB zeropoint")
         header["FILTER"] = (name, "the filter name")

@@ -6,11 +6,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import gammainc
 
-from jaisp.surveys import EUCLID, RUBIN
+from jaisp.surveys import AB_ZERO_POINT, EUCLID, RUBIN
 
 __all__ = ["Sources", "draw_sources"]
 
-ZERO_POINT = 31.4
 VIS = 6
 _BANDS = RUBIN.bands + EUCLID.bands
 # Half widths of the bands relative to their wavelength.
@@ -190,7 +189,7 @@ def _galaxy_magnitudes(rng, n_bright, faint):
 
 def _describe(rng, x, y, mag, is_star, is_large, knotty):
     n = len(mag)
-    vis = 10 ** (0.4 * (ZERO_POINT - mag))[:, None]
+    vis = 10 ** (0.4 * (AB_ZERO_POINT - mag))[:, None]
     redshift = _redshifts(rng, mag)
     redshift[is_large] = rng.uniform(0.01, 0.15, is_large.sum())
     kind = np.clip(1.2 + 0.27 * (mag - 19) + rng.normal(0, 1.0, n), 0, 4)
