@@ -102,7 +102,8 @@ def open_fits(path):
         raise FileError(f"{path}: no permission to read it") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError, zlib.error) as error:
         what = "truncated" if "truncated" in str(error).lower() else "not a readable FITS file"
-        raise FileError(f"{path}: {what} ({_one_line(error)})") from None
+        said = _one_line(error).split(". ")[0]
+        raise FileError(f"{path}: {what} ({said}); give a FITS file, or copy or download it again") from None
     try:
         with hdus:
             doubts = any(re.search("truncated|corrupted", str(warning.message)) for warning in caught)

@@ -43,6 +43,7 @@ def test_files_that_are_none(tmp_path):
     )
     (tmp_path / "a.fits").write_text("x,y\n1,2\n")
     fails(FileError, "a.fits: not a readable FITS file", read_rubin, tmp_path / "a.fits")
+    fails(FileError, "); give a FITS file, or copy or download it again", read_rubin, tmp_path / "a.fits")
     (tmp_path / "b.fits").touch()
     fails(FileError, "b.fits: not a readable FITS file", read_rubin, tmp_path / "b.fits")
 
