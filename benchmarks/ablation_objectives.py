@@ -24,11 +24,7 @@ VIEWS = ("joint", "rubin", "euclid")
 
 
 class Drawn(torch.utils.data.Dataset):
-    """
-    Batches of a dataset by number, kept in a folder.
-
-    Images are kept, and so always given, as float16: the network sees asinh of S/N.
-    """
+    """Batches of a dataset by number, kept in a folder."""
 
     def __init__(self, dataset, folder):
         self.dataset, self.folder = dataset, folder
@@ -36,14 +32,11 @@ class Drawn(torch.utils.data.Dataset):
     def __getitem__(self, number):
         path = self.folder / f"{number}.pt"
         if not path.exists():
-            inputs, truth = self.dataset[number]
             self.folder.mkdir(parents=True, exist_ok=True)
-            half = {name: values.half() for name, values in inputs.items()}
             partial = path.with_suffix(".part")
-            torch.save((half, truth), partial)
+            torch.save(self.dataset[number], partial)
             partial.replace(path)
-        inputs, truth = torch.load(path)
-        return {name: values.float() for name, values in inputs.items()}, truth
+        return torch.load(path)
 
 
 class Shared(Supervised):
@@ -164,8 +157,7 @@ class Verbatim(Shared):
 
     def losses(self, batch, step):
         """Prediction between the surveys and the regulariser."""
-        inputs, _ = batch
-        outputs = {}
+        inputs, outputs = self.model.prepare(self.shown(batch)), {}
         for view in VIEWS:
             with autocast(self.config.optimizer.precision, inputs["rubin"].device):
                 outputs[view] = self.model.decode(self.model.encode(inputs, view))[-1]

@@ -34,8 +34,11 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, values):
         """Normalise the last axis."""
+        weight, bias = self.weight, self.bias
+        if values.is_cuda:  # its kernel takes one type only
+            weight, bias = weight.to(values.dtype), bias.to(values.dtype)
         with torch.autocast(values.device.type, enabled=False):
-            return super().forward(values)
+            return functional.layer_norm(values, self.normalized_shape, weight, bias, self.eps)
 
 
 class ChannelNorm(nn.Module):

@@ -40,6 +40,8 @@ def launch(optimizer):
             f"torchrun started {devices} processes here for {torch.cuda.device_count()} CUDA devices; "
             "give --nproc-per-node at most that number"
         )
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True  # tiles have one size
     fabric = Fabric(
         accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, plugins=[environment]
     )

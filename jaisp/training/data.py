@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Batches for training: a scene under fresh noise, with bands dropped, as network inputs and padded truth."""
+"""Batches for training: a scene under fresh noise, with bands dropped, and its padded truth."""
 
 import hashlib
 import logging
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from jaisp.exceptions import FileError
 from jaisp.models.detrjepa import flux_units
-from jaisp.models.inputs import band_dropout, network_inputs
+from jaisp.models.inputs import band_dropout
 from jaisp.simulation import NoiseBank, SceneBank, SceneConfig, draw_tile, make_scenes
 from jaisp.surveys import EUCLID, RUBIN
 from jaisp.training._run_files import require_space
@@ -98,8 +98,9 @@ class TileBatches(Dataset):
     """
     Batch ``step`` of a run: a pure function of the seed and the step, so that a resumed run sees the same.
 
-    Items are ``(inputs, truth)``: network inputs of a batch, and padded truth. ``in_order`` takes tile after
-    tile, as validation does: of tiles drawn at random some come twice, and would be each other's null.
+    Items are ``(tiles, truth)``, with padded truth. What the network sees of the tiles is made on its device:
+    a GPU would wait for cores that filter images. ``in_order`` takes tile after tile, as validation does: of
+    tiles drawn at random some come twice, and would be each other's null.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class TileBatches(Dataset):
         tiles = {key: torch.from_numpy(np.stack([tile[key] for tile in arrays])) for key in arrays[0]}
         keep = torch.from_numpy(np.stack(keeps))
         tiles = band_dropout(tiles, {RUBIN.name: keep[:, :6], EUCLID.name: keep[:, 6:]})
-        return network_inputs(tiles), pad_truth(truths, keeps, tiles["euclid_snr"].shape[-1])
+        return tiles, pad_truth(truths, keeps, tiles["euclid_snr"].shape[-1])
 
     def _numbers(self, rng, step):
         """Which tiles of the bank a batch is of."""
@@ -171,4 +172,5 @@ def batch_loader(dataset, steps, *, workers):
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_single_thread,
+        pin_memory=torch.cuda.is_available(),  # so that copies to the device do not wait
     )

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from jaisp.exceptions import ConfigError, JaispError
 from jaisp.training._launch import launch, total_over_processes
@@ -177,8 +178,7 @@ class _Run:
         """Exponential moving average, shorter at the beginning."""
         decay = min(self.config.optimizer.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for value, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                value.lerp_(new, 1 - decay)
+            get_ema_multi_avg_fn(decay)(list(self.average.parameters()), list(self.model.parameters()), None)
             # Statistics of the embeddings are averages already; averaged again they would lag behind.
             for value, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 value.copy_(new)

@@ -135,8 +135,8 @@ def validate(model, bank, *, batch_size=8):
     matches, outputs = ({name: [] for name in (*_VIEWS, *_ELSEWHERE)} for _ in range(2))
     errors = []
     for step in range(max(1, len(batches.bank) // batches.batch_size)):
-        inputs, truth = batches[step]
-        inputs = {name: values.to(device) for name, values in inputs.items()}
+        tiles, truth = batches[step]
+        inputs = model.prepare({name: values.to(device) for name, values in tiles.items()})
         for name in matches:
             view, place = _ELSEWHERE.get(name, (name, 0.0))
             share = _WINDOW if name in _ELSEWHERE else 1.0
@@ -203,7 +203,7 @@ def validate_unlabelled(model, batches):
     pairs, embeddings = [], []
     for step in range(max(1, len(batches.bank) // batches.batch_size)):
         batch = batches[step]
-        inputs = {name: values.to(device) for name, values in batch["inputs"].items()}
+        inputs = model.prepare({name: values.to(device) for name, values in batch["student"].items()})
         outputs = {}
         for view in ("joint", "rubin", "euclid"):
             outputs[view] = model.decode(model.encode(inputs, view))[-1]

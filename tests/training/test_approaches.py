@@ -178,9 +178,9 @@ def test_patch_loss_falls_when_it_is_followed(cache, tmp_path):
 def test_patches_that_one_survey_lacks_are_left_out(cache, tmp_path):
     objective = Patches(run_config("patch", cache), tmp_path)
     (batch,) = objective.batches(0, 1)
-    inputs = {key: value.clone() for key, value in batch[0].items()}
-    inputs["euclid_condition"][0] = 0
-    loss, terms, gauges = objective.losses((inputs, batch[1]), 0)
+    tiles = {key: value.clone() for key, value in batch[0].items()}
+    tiles["euclid_noise"][0] = 0
+    loss, terms, gauges = objective.losses((tiles, batch[1]), 0)
     assert loss == 0  # one tile is left, and nothing to tell it from
     assert loss.requires_grad
     assert gauges == {}

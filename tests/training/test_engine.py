@@ -70,9 +70,9 @@ def test_batches_depend_on_seed_and_step_alone(config, tmp_path):
 
     bank = load_scenes(config.data, tmp_path, seed=5, n=3)
     first, again, other = (TileBatches(bank, batch_size=2, seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(first[7][0]["euclid"], again[7][0]["euclid"])
-    assert not torch.equal(first[7][0]["euclid"], other[7][0]["euclid"])
-    assert not torch.equal(first[7][0]["euclid"], first[8][0]["euclid"])
+    assert torch.equal(first[7][0]["euclid_snr"], again[7][0]["euclid_snr"])
+    assert not torch.equal(first[7][0]["euclid_snr"], other[7][0]["euclid_snr"])
+    assert not torch.equal(first[7][0]["euclid_snr"], first[8][0]["euclid_snr"])
 
 
 def test_validation_sees_each_scene_once(config, tmp_path):
@@ -92,9 +92,9 @@ def test_validation_sees_each_scene_once(config, tmp_path):
 
     bank = Counting(load_scenes(config.data, tmp_path, seed=5, n=4))
     batches = TileBatches(bank, batch_size=2, seed=1, in_order=True)
-    first = [batches[step][0]["euclid"] for step in range(2)]
+    first = [batches[step][0]["euclid_snr"] for step in range(2)]
     assert bank.seen == [0, 1, 2, 3]
-    assert torch.equal(batches[1][0]["euclid"], first[1])
+    assert torch.equal(batches[1][0]["euclid_snr"], first[1])
     bank.seen.clear()
     validate(DETRJEPA(config.model).eval(), bank, batch_size=2)
     assert bank.seen == [0, 1, 2, 3]

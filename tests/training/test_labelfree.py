@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaisp.models import DETRJEPAConfig
+from jaisp.models import DETRJEPAConfig, network_inputs
 from jaisp.scene import render_image
 from jaisp.training import TrainingConfig
 from jaisp.training.config import ObjectiveConfig
@@ -263,7 +263,7 @@ def test_nothing_is_fitted_before_its_time(scene_config, tmp_path, monkeypatch):
 def test_the_student_sees_less_than_its_teacher(scene_config, tmp_path):
     objective = LabelFree(scene_config, tmp_path)
     (batch,) = objective.batches(0, 1)
-    tiles, inputs = batch["tiles"], batch["inputs"]
+    tiles, inputs = batch["tiles"], network_inputs(batch["student"])
     for survey, n in (("rubin", 6), ("euclid", 4)):
         present, log_noise = inputs[f"{survey}_condition"][:, :n], inputs[f"{survey}_condition"][:, n : 2 * n]
         teacher = tiles[f"{survey}_noise"].clamp_min(1e-6).log10() - 0.7

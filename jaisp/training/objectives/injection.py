@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from jaisp.exceptions import ConfigError
-from jaisp.models import band_dropout, network_inputs
+from jaisp.models import band_dropout
 from jaisp.surveys import EUCLID, RUBIN
 from jaisp.training.config import LossConfig
 from jaisp.training.data import TileBatches, pad_truth
@@ -49,7 +49,7 @@ class InjectionTiles(TileBatches):
     """
     Batches of real tiles with injected sources.
 
-    Items are ``(inputs, truth)`` as of `TileBatches`; ``truth`` also holds what the tiles had before,
+    Items are ``(tiles, truth)`` as of `TileBatches`; ``truth`` also holds what the tiles had before,
     ``unlabelled`` (B, M): places that may hold a source, of which nothing is known.
     """
 
@@ -69,7 +69,7 @@ class InjectionTiles(TileBatches):
         tiles = {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}
         keep = torch.from_numpy(np.stack(keeps))
         tiles = band_dropout(tiles, {RUBIN.name: keep[:, :6], EUCLID.name: keep[:, 6:]})
-        return network_inputs(tiles), pad_truth(truths, keeps, tiles["euclid_snr"].shape[-1])
+        return tiles, pad_truth(truths, keeps, tiles["euclid_snr"].shape[-1])
 
 
 def _with_unlabelled(truth, tile):

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from jaisp.exceptions import ConfigError
-from jaisp.models import band_dropout, crop_window, network_inputs
+from jaisp.models import band_dropout, crop_window
 from jaisp.models.detrjepa import flux_units
 from jaisp.models.layers import distances
 from jaisp.simulation import NoiseBank, draw_tile
@@ -107,8 +107,8 @@ class UnlabelledBatches(TileBatches):
     """
     Batches of what the teacher and the student see of tiles.
 
-    Items are dicts: ``inputs`` of the network (the student's), ``tiles`` and ``targets`` (the pixels to be
-    explained and the teacher's proposals), ``keep`` (B, 10), the student's bands. The truth of scenes is
+    Items are dicts: ``student``, the tiles that the network sees; ``tiles`` and ``targets``, the pixels to
+    be explained and the teacher's proposals; ``keep`` (B, 10), the student's bands. The truth of scenes is
     dropped.
     """
 
@@ -126,7 +126,7 @@ class UnlabelledBatches(TileBatches):
             tiles, targets = overlay_copies(tiles, targets, rng, self.overlay)
         student = band_dropout(self._noisier(tiles, rng), {RUBIN.name: keep[:, :6], EUCLID.name: keep[:, 6:]})
         return {
-            "inputs": network_inputs(student),
+            "student": student,
             "tiles": tiles,
             "targets": targets,
             "keep": keep,
@@ -181,7 +181,7 @@ class LabelFree(Supervised):
 
     def shown(self, batch):
         """The part of a batch that the network is shown."""
-        return batch["inputs"]
+        return batch["student"]
 
     def losses(self, batch, step):
         """All terms of the objective for one batch, and gauges."""
@@ -189,13 +189,12 @@ class LabelFree(Supervised):
         with_jepa = self.check or (step >= self.jepa_step and config.jepa > 0)
         confirmed = self.check or step >= config.confirm_start * optimizer.steps
         views = ("joint", "rubin", "euclid") if with_jepa else ("joint",)
-        windows = self.windows(batch["inputs"], step) if with_jepa else {}
+        inputs = self.model.prepare(self.shown(batch))
+        windows = self.windows(inputs, step) if with_jepa else {}
         features, layers = {}, {}
-        with autocast(optimizer.precision, batch["inputs"]["rubin"].device):
+        with autocast(optimizer.precision, inputs["rubin"].device):
             for view in views:
-                shown = batch["inputs"]
-                if view in windows:
-                    shown = crop_window(shown, windows[view])
+                shown = crop_window(inputs, windows[view]) if view in windows else inputs
                 features[view] = self.model.encode(shown, view)
                 layers[view] = self.model.decode(features[view])
         proposals, joint = batch["targets"], layers["joint"][-1]

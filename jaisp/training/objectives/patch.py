@@ -54,23 +54,18 @@ class Patches(Supervised):
 
     def losses(self, batch, step):
         """Contrastive loss of the tiles that both surveys see, and gauges."""
-        inputs, _ = batch
-        vectors = self._vectors(self.model, inputs)
+        vectors = self._vectors(self.model, self.shown(batch))
         rubin, euclid = (vectors[name] for name in ("rubin", "euclid"))
         if len(rubin) < 2:
             return 0 * (rubin.sum() + euclid.sum()), {"contrast": 0.0}, {}
         loss = contrast(rubin, euclid, temperature=self.config.loss.temperature)
         return loss, {"contrast": loss}, similarities(rubin, euclid)
 
-    def _vectors(self, model, inputs):
+    def _vectors(self, model, tiles):
         """Vectors of both surveys of the tiles in which neither lacks all bands."""
-        present = {}
-        for name in ("rubin", "euclid"):
-            n_bands = inputs[f"{name}_condition"].shape[1] // 3
-            present[name] = inputs[f"{name}_condition"][:, :n_bands].any(1)
-        both = present["rubin"] & present["euclid"]
+        both = (tiles["rubin_noise"] > 0).any(1) & (tiles["euclid_noise"] > 0).any(1)
         device = next(model.parameters()).device
-        inputs = {key: value[both].to(device) for key, value in inputs.items()}
+        inputs = model.prepare({key: value[both].to(device) for key, value in tiles.items()})
         with autocast(self.config.optimizer.precision, inputs["rubin"].device):
             return {name: model.encode(inputs, name) for name in ("rubin", "euclid")}
 

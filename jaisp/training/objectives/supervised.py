@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Detection and properties from simulated truth, and prediction between the surveys without it."""
 
+import math
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,7 +21,7 @@ from jaisp.training.windows import draw_windows, shift_positions, window_truth
 
 __all__ = ["Supervised", "autocast", "slot_gauges"]
 
-_STATISTICS_BATCHES = 12
+_STATISTICS_TILES = 96
 _STATISTICS_SEED = 777
 _WINDOW_SEED = 778
 
@@ -91,7 +92,7 @@ class Supervised:
 
     def losses(self, batch, step):
         """All terms of the objective for one batch, and gauges."""
-        inputs, truth = batch
+        inputs, truth = self.model.prepare(self.shown(batch)), batch[1]
         loss_config, optimizer = self.config.loss, self.config.optimizer
         with_jepa = self.check or (step >= self.jepa_step and loss_config.jepa > 0)
         windows = self.windows(inputs, step) if with_jepa else {}
@@ -148,14 +149,14 @@ class Supervised:
     @torch.no_grad()
     def _gather_statistics(self, model):
         """Statistics of the embeddings of averaged weights; those copied from the model were .3 sd off."""
-        device = next(model.parameters()).device
-        seed = self.config.optimizer.seed + _STATISTICS_SEED
+        device, optimizer = next(model.parameters()).device, self.config.optimizer
+        seed = optimizer.seed + _STATISTICS_SEED
         with model.heads.gather_statistics():
-            for inputs in self.inputs(range(_STATISTICS_BATCHES), seed):
-                inputs = {key: value.to(device) for key, value in inputs.items()}
+            for tiles in self.tiles(range(math.ceil(_STATISTICS_TILES / optimizer.batch_size)), seed):
+                inputs = model.prepare({key: value.to(device) for key, value in tiles.items()})
                 model.heads.normalize([model.decode(model.encode(inputs, view))[-1] for view in VIEWS])
 
-    def inputs(self, numbers, seed):
+    def tiles(self, numbers, seed):
         """What the network is shown of some batches, of training tiles with noise of another seed."""
         batches = self.dataset(self.banks[0], seed, band_dropout=self.config.loss.band_dropout)
         return (self.shown(batches[number]) for number in numbers)
