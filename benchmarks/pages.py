@@ -68,13 +68,14 @@ def embedding(work, quick):
 
 
 def performance(work, quick):
-    """``detection.py`` and ``close_sources.py``; yield the tables of the page on performance."""
+    """Detection, close sources and limits of blends; yield the tables of the page on performance."""
     made = work / f"performance{'_quick' * quick}"
     places = ["--folder", str(work / "skies"), "-o", str(made)]
     small = ["--fields", "1", "--size", "0.3"] if quick else []
     script("detection")([*places, *small, *["--quick"] * quick])
     script("close_sources")([*places, *small])
-    for name in ("finders.csv", "ratios.csv", "close_sources.csv"):
+    script("blend_limits")([*places, *small])
+    for name in ("finders.csv", "ratios.csv", "close_sources.csv", "blend_limits.csv"):
         yield made / name, name
 
 

@@ -17,6 +17,7 @@ _HOMES = {
     "SlotAttention": "attention",
     "Sources": "measurement",
     "SurveyLinks": "links",
+    "catalog_pair": "build",
     "check_output": "write",
     "correct_offset": "offsets",
     "crossmatch": "crossmatching",

@@ -21,14 +21,14 @@ from jaisp.io import align
 from jaisp.io._grid import sky_jacobian
 from jaisp.surveys import EUCLID
 
-__all__ = ["make_catalog"]
+__all__ = ["catalog_pair", "make_catalog"]
 
 _CANDIDATE_LOGIT = -2.2  # network probability 0.1: below, nothing becomes a row
 _LIKELY = 0.5  # activity from which a candidate takes light from its neighbours
 _DOUBLE = 1.2  # pixels: two joint slots nearer than this are one object
 
 
-def _check(rubin, euclid, activity):
+def _check(rubin, euclid):
     if rubin is None and euclid is None:
         raise ImageError("no image given; give rubin, euclid or both")
     for name, image in (("rubin", rubin), ("euclid", euclid)):
@@ -38,6 +38,9 @@ def _check(rubin, euclid, activity):
             raise ImageError(f"{name} is a {type(image).__name__}; give a SurveyImage, e.g. from read_{name}")
         if image.survey.name != name:
             raise ImageError(f"{name} is an image of {image.survey.label}; were the two exchanged?")
+
+
+def _check_activity(activity):
     if not 0 <= activity < 1:
         raise ConfigError(f"activity threshold is {activity}; give a probability, 0 <= activity < 1")
 
@@ -66,17 +69,7 @@ def _survey_activity(calibration, slots, index, snr):
     return calibration(own.activity_logit, snr, _position_err(own.x_err, own.y_err))
 
 
-def make_catalog(
-    model,
-    rubin=None,
-    euclid=None,
-    *,
-    activity=0.5,
-    region="union",
-    refine=True,
-    batch_size=2,
-    progress=None,
-):
+def make_catalog(model, rubin=None, euclid=None, *, activity=0.5, region="union", **options):
     """
     Make the catalogue of a pair of images, or of one survey alone.
 
@@ -90,6 +83,34 @@ def make_catalog(
         Smallest calibrated probability of a row.
     region : {"union", "euclid", "overlap"}
         Sky to cover; see `~jaisp.io.align`.
+    **options
+        ``refine``, ``batch_size`` and ``progress``; see `catalog_pair`.
+
+    Returns
+    -------
+    `~jaisp.catalog.Catalog`
+        A `~astropy.table.QTable` with one row for each active object, ranked by ``activity``; columns in the
+        user guide.
+    """
+    _check(rubin, euclid)
+    _check_activity(activity)
+    return catalog_pair(model, align(rubin, euclid, region=region), activity=activity, **options)
+
+
+def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progress=None):
+    """
+    Make the catalogue of an aligned pair: `make_catalog` from where the images lie on one grid.
+
+    Who aligns first need not keep the images as they were read, half of the memory.
+
+    Parameters
+    ----------
+    model : `~jaisp.models.DETRJEPA`
+        Ready for inference.
+    pair : `~jaisp.io.AlignedPair`
+        From `~jaisp.io.align`.
+    activity : float
+        Smallest calibrated probability of a row.
     refine : bool
         Whether positions and shapes are fitted to the pixels; fluxes always are.
     batch_size : int
@@ -100,11 +121,9 @@ def make_catalog(
     Returns
     -------
     `~jaisp.catalog.Catalog`
-        A `~astropy.table.QTable` with one row for each active object, ranked by ``activity``; columns in the
-        user guide.
+        As of `make_catalog`.
     """
-    _check(rubin, euclid, activity)
-    pair = align(rubin, euclid, region=region)
+    _check_activity(activity)
     _measure_noise(pair)
     slots = detect(model, pair, batch_size=batch_size, progress=progress)
     thresholds = {"activity": float(activity)}

@@ -2,7 +2,7 @@
 """Catalogues and embeddings against truth and against their nulls, and the classical peers."""
 
 from jaisp.evaluation.benchmark import binned, field_bounds, headline, tuning_table
-from jaisp.evaluation.bounds import BandModel, Bounds, cramer_rao
+from jaisp.evaluation.bounds import BandModel, Bounds, blended_snr, cramer_rao
 from jaisp.evaluation.calibration import (
     Calibration,
     activity_calibration,
@@ -72,6 +72,7 @@ __all__ = [
     "activity_calibration",
     "benchmark_markdown",
     "binned",
+    "blended_snr",
     "bootstrap_groups",
     "calibration",
     "compare",

@@ -263,3 +263,22 @@ def test_close_sources_are_lost_at_the_first_step_that_leaves_nothing():
     assert float(rows["0.6 to 0.8"]["ranked too low"]) == 1
     assert float(rows["above 1"]["found"]) == 1
     assert rows["within 1, no Euclid image"]["n"] == 1
+
+
+def test_blended_sources_are_set_beside_those_of_the_same_signal_that_stand_alone(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    limits = load("blend_limits")
+    left = np.array([6.0, 6.5, 6.1, 6.2, 40.0, 50.0, 60.0])
+    blended = np.array([1, 1, 0, 0, 1, 1, 0], bool)
+    found = np.array([1, 0, 1, 1, 1, 0, 1], bool)
+    rows = {row["S/N left"]: row for row in limits.tabulate("deep", left, blended, found)}
+    assert rows["5 to 7"] == {
+        "S/N left": "5 to 7",
+        "deep: n": 2,
+        "deep: blended": "0.50",
+        "deep: alone": "1.00",
+    }
+    assert rows["0 to 3"]["deep: blended"] == ""
+    assert rows["all"]["deep: n"] == 4
+    assert rows["all"]["deep: blended"] == "0.50"
+    assert rows["all"]["deep: alone"] == "1.00"  # of the blended ones, were they found as those alone

@@ -3,8 +3,9 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
-from jaisp.evaluation import BandModel, cramer_rao
+from jaisp.evaluation import BandModel, blended_snr, cramer_rao
 
 
 def gaussian(sigma, half=24):
@@ -100,3 +101,61 @@ def test_a_fit_by_least_squares_reaches_the_bound():
     bounds = cramer_rao([BandModel(gaussian(s), noise, NORTH_UP)], *point([[flux]]))
     assert found[:, :2].std() * SCALE == pytest.approx(bounds.x[0], rel=0.15)
     assert found[:, 2].std() == pytest.approx(bounds.flux[0, 0], rel=0.2)
+
+
+def two(separation, *, fluxes=(2000.0, 90000.0), radius=0.0, s=2.5, noise=3.0, **options):
+    """S/N of a faint point beside another source, at a distance in arcsec."""
+    n = len(fluxes)
+    return blended_snr(
+        [BandModel(gaussian(s), noise, NORTH_UP, **options)],
+        [(np.array(fluxes)[:, None], np.array([0.0, radius]), 0)],
+        np.zeros(n),
+        np.zeros(n),
+        np.array([True, radius == 0]),
+        np.array([0.0, separation]),
+        np.zeros(n),
+        sources=[0],
+    )[0]
+
+
+def test_of_a_source_that_stands_alone_all_is_left():
+    """Closed form: flux / (2 sqrt(pi) s noise)."""
+    alone = 2000.0 / (2 * np.sqrt(np.pi) * 2.5 * 3.0)
+    assert two(1.9, s=1.0) == pytest.approx(2000.0 / (2 * np.sqrt(np.pi) * 3.0), rel=1e-3)
+    assert two(5.0) == pytest.approx(alone, rel=1e-3)
+    assert two(0.01) < 0.02 * alone
+
+
+@pytest.mark.parametrize("separation", [0.3, 0.5, 0.8])
+def test_what_a_neighbour_leaves_is_what_a_fit_without_the_source_cannot_explain(separation):
+    s, noise = 2.5, 3.0
+    axis = np.arange(-32, 32)
+
+    def image(flux, x, y):
+        profile = np.exp(-0.5 * ((axis - x) ** 2 + (axis[:, None] - y) ** 2) / s**2)
+        return flux * profile / (2 * np.pi * s**2)
+
+    sky = image(2000.0, 0, 0) + image(90000.0, separation / SCALE, 0)
+    fit = least_squares(
+        lambda p: ((image(*p) - sky) / noise).ravel(), [90000.0, separation / SCALE, 0.0], x_scale=[900, 1, 1]
+    )
+    assert two(separation) == pytest.approx(np.sqrt(2 * fit.cost), rel=0.03)
+
+
+def test_less_is_left_beside_a_galaxy_and_in_the_noise_of_its_light():
+    galaxy = two(0.5, radius=0.3)
+    assert two(0.5, radius=0.3, grain=0.5) < 0.9 * galaxy
+    assert 0 < galaxy < 0.9 * two(0.5)
+    assert galaxy < two(1.0, radius=0.3) < two(1.5, radius=0.3)
+
+
+def test_neighbours_beyond_reach_and_one_by_one():
+    fluxes = (2000.0, 5000.0, 5000.0)
+    x = np.array([0.0, 0.4, -3.0])
+    arguments = [BandModel(gaussian(2.5), 3.0, NORTH_UP)], [(np.array(fluxes)[:, None], np.zeros(3), 0)]
+    rest = np.zeros(3), np.zeros(3), np.ones(3, bool), x, np.zeros(3)
+    found = blended_snr(*arguments, *rest)
+    assert found.shape == (3,)
+    assert found[0] == pytest.approx(blended_snr(*arguments, *rest, sources=[0], most=1)[0])
+    assert found[2] == pytest.approx(5000.0 / (2 * np.sqrt(np.pi) * 2.5 * 3.0), rel=1e-3)
+    assert len(blended_snr(*arguments, *rest, sources=[])) == 0
