@@ -14,6 +14,7 @@ from astropy.units import UnitsWarning
 from jaisp.catalog._votable import read_votable, write_votable
 from jaisp.catalog.columns import split_coordinates
 from jaisp.exceptions import FileError, MissingDependencyError
+from jaisp.files import atomic_path
 
 __all__ = ["FORMATS", "Catalog", "check_output", "plain", "read_catalog", "write_catalog"]
 
@@ -127,19 +128,16 @@ def write_catalog(table, path, *, overwrite=True):
         # ECSV cannot read back an empty column of vectors: it becomes one of numbers.
         for name in [name for name in table.colnames if len(table[name].shape) > 1]:
             table[name] = np.zeros(0, table[name].dtype)
-    partial = path.with_name(f".{path.stem}.part{suffix}")
     try:
-        if FORMATS[suffix] == "votable":
-            write_votable(table, partial)
-        else:
-            table.write(partial, format=FORMATS[suffix], overwrite=True)
-        if suffix == ".fits":
-            _describe_fits(table, partial)
-        partial.replace(path)
+        with atomic_path(path) as partial:
+            if FORMATS[suffix] == "votable":
+                write_votable(table, partial)
+            else:
+                table.write(partial, format=FORMATS[suffix], overwrite=True)
+            if suffix == ".fits":
+                _describe_fits(table, partial)
     except OSError as error:
         raise FileError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _describe_fits(table, path):

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""What the commands share: checks of outputs, atomic writing, progress, and argument types."""
+"""What the commands share: images they read, checks of outputs, progress, and argument types."""
 
 import argparse
 import contextlib
@@ -10,13 +10,14 @@ from pathlib import Path
 from jaisp.exceptions import FileError, suggest
 
 __all__ = [
-    "atomic_path",
     "check_file",
     "check_folder",
     "count",
     "device_and_workers",
     "fraction",
+    "image_arguments",
     "progress_bar",
+    "read_images",
     "set_workers",
     "tell_findings",
 ]
@@ -85,29 +86,6 @@ def _check_writable(folder, path):
 
 
 @contextlib.contextmanager
-def atomic_path(path):
-    """
-    Give a temporary name beside ``path`` that becomes ``path`` if all goes well, and is removed if not.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-        The file to be written.
-
-    Yields
-    ------
-    temporary : `~pathlib.Path`
-        A new name with the same suffix in the same folder.
-    """
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
 def progress_bar(description, *, unit):
     """
     Give a callback ``progress(done, total, ...)`` that draws a bar on stderr if that is a terminal.
@@ -133,6 +111,43 @@ def progress_bar(description, *, unit):
             bar.update(done - bar.n)
 
         yield progress
+
+
+def image_arguments(parser, rubin, euclid):
+    """
+    Add ``--rubin`` and ``--euclid``, and what may be said of these images.
+
+    Parameters
+    ----------
+    parser : `~argparse.ArgumentParser`
+    rubin, euclid : str
+        What the images are, for the help.
+    """
+    for survey, text in (("rubin", rubin), ("euclid", euclid)):
+        parser.add_argument(
+            f"--{survey}", nargs="+", action="extend", default=[], metavar="FILE", help=text
+        )  # fmt: skip
+    for survey in ("rubin", "euclid"):
+        parser.add_argument(
+            f"--{survey}-psf", nargs="+", metavar="FILE",
+            help="PSF images, in the order of the images (found in the files or beside them)",
+        )  # fmt: skip
+        parser.add_argument(
+            f"--{survey}-zero-point", type=float, metavar="MAG",
+            help="AB zero point of the pixels (from the files)",
+        )  # fmt: skip
+
+
+def read_images(args):
+    """Read what `image_arguments` were given: images of Rubin and of Euclid, None where there are none."""
+    from jaisp.io import read_euclid, read_rubin
+
+    rubin = euclid = None
+    if args.rubin:
+        rubin = read_rubin(args.rubin, psf=args.rubin_psf, zero_point=args.rubin_zero_point)
+    if args.euclid:
+        euclid = read_euclid(args.euclid, psf=args.euclid_psf, zero_point=args.euclid_zero_point)
+    return rubin, euclid
 
 
 def device_and_workers(parser):

@@ -4,15 +4,17 @@
 from pathlib import Path
 
 from jaisp.cli._common import (
-    atomic_path,
     check_file,
     device_and_workers,
     fraction,
+    image_arguments,
     progress_bar,
+    read_images,
     set_workers,
     tell_findings,
 )
 from jaisp.exceptions import ConfigError
+from jaisp.files import atomic_path
 
 __all__ = ["add_parser", "run"]
 
@@ -28,15 +30,12 @@ def add_parser(commands):
         description="Make a catalogue from images of Rubin, Euclid or both. Any subset of their bands works.",
         epilog="An existing output file is replaced, and only once the new one is complete.",
     )
-    parser.add_argument(
-        "--rubin", nargs="+", action="extend", default=[], metavar="FILE",
-        help="Rubin images, one file for each band or one that holds several; i=FILE names the band of a "
-        "file that does not tell it",
-    )  # fmt: skip
-    parser.add_argument(
-        "--euclid", nargs="+", action="extend", default=[], metavar="FILE",
-        help="Euclid images, likewise (VIS=FILE); a multi-band cutout may be given to both surveys",
-    )  # fmt: skip
+    image_arguments(
+        parser,
+        "Rubin images, one file for each band or one that holds several; i=FILE names the band of a file "
+        "that does not tell it",
+        "Euclid images, likewise (VIS=FILE); a multi-band cutout may be given to both surveys",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT",
         help=f"the catalogue to write: {', '.join('OUT' + suffix for suffix in TABLE_SUFFIXES)}",
@@ -44,15 +43,6 @@ def add_parser(commands):
     parser.add_argument(
         "--plot", type=Path, metavar="OUT.png", help="also draw the objects on a picture of both surveys"
     )
-    for survey in ("rubin", "euclid"):
-        parser.add_argument(
-            f"--{survey}-psf", nargs="+", metavar="FILE",
-            help="PSF images, in the order of the images (found in the files or beside them)",
-        )  # fmt: skip
-        parser.add_argument(
-            f"--{survey}-zero-point", type=float, metavar="MAG",
-            help="AB zero point of the pixels (from the files)",
-        )  # fmt: skip
     parser.add_argument(
         "--region", choices=("union", "euclid", "overlap"), default="union",
         help="sky to search: that of either survey, of the Euclid image, or of both (%(default)s)",
@@ -77,20 +67,15 @@ def run(args):
 
     from jaisp import DETRJEPA
     from jaisp.catalog import catalog_pair, check_output, plots, write_catalog
-    from jaisp.io import align, read_euclid, read_rubin
+    from jaisp.io import align
 
     check_output(args.output)  # what its format needs
     if args.plot is not None:
         plots.require_matplotlib()
     set_workers(args.workers)
     model = DETRJEPA.from_pretrained(args.weights, device=args.device)
-    rubin = euclid = None
-    if args.rubin:
-        rubin = read_rubin(args.rubin, psf=args.rubin_psf, zero_point=args.rubin_zero_point)
-    if args.euclid:
-        euclid = read_euclid(args.euclid, psf=args.euclid_psf, zero_point=args.euclid_zero_point)
-    pair = align(rubin, euclid, region=args.region)
-    del rubin, euclid  # a quarter of the memory
+    # The images as read are not kept: they would take half as much memory as the pair.
+    pair = align(*read_images(args), region=args.region)
     with progress_bar("tiles", unit="tile") as progress:
         table = catalog_pair(model, pair, activity=args.activity, progress=progress)
     tell_findings(pair.rubin, pair.euclid)

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from jaisp.cli._common import check_file, count, tell_findings
+from jaisp.cli._common import check_file, count, image_arguments, read_images, tell_findings
 
 __all__ = ["add_parser", "run"]
 
@@ -20,11 +20,13 @@ def add_parser(commands):
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="REPORT.html", help="the page to write"
     )
-    for survey, label in (("rubin", "Rubin"), ("euclid", "Euclid")):
-        parser.add_argument(
-            f"--{survey}", nargs="+", action="extend", default=[], metavar="FILE",
-            help=f"{label} images that the catalogue was made from (without images the page has no pictures)",
-        )  # fmt: skip
+    image_arguments(
+        parser,
+        *(
+            f"{label} images that the catalogue was made from (without images the page has no pictures)"
+            for label in ("Rubin", "Euclid")
+        ),
+    )
     parser.add_argument("--title", metavar="TEXT", help="heading of the page (the name of the catalogue)")
     parser.add_argument(
         "--max-objects", type=count, default=5000, metavar="N",
@@ -39,14 +41,12 @@ def run(args):
     check_file(args.output, inputs=inputs, suffixes=(".html", ".htm"))
 
     from jaisp.catalog import read_catalog
-    from jaisp.io import read_euclid, read_rubin
     from jaisp.report import write_report
 
     table = read_catalog(args.catalog)
-    rubin = read_rubin(args.rubin) if args.rubin else None
-    euclid = read_euclid(args.euclid) if args.euclid else None
-    tell_findings(rubin, euclid)
-    images = (rubin, euclid) if inputs[1:] else None
+    images = read_images(args)
+    tell_findings(*images)
+    images = images if inputs[1:] else None
     title = args.title or args.catalog.name
     write_report(table, args.output, images, title=title, max_objects=args.max_objects)
     print(f"{args.output}: {len(table)} objects, {args.output.stat().st_size / 1e6:.1f} MB")

@@ -3,7 +3,6 @@
 
 import hashlib
 import json
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from jaisp import __version__
 from jaisp.exceptions import FileError, WeightsError
+from jaisp.files import atomic_path
 
 __all__ = ["PretrainedMixin"]
 
@@ -44,21 +44,16 @@ class PretrainedMixin:
             "notes": notes or {},
         }
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
-        partials = [folder / f".{name}.part" for name in (WEIGHTS_NAME, CONFIG_NAME)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(state, partials[0], metadata={"model": type(self).__name__})
-            partials[0].chmod(0o644)  # safetensors writes for the owner alone
-            partials[0].replace(folder / WEIGHTS_NAME)
-            partials[1].write_text(json.dumps(record, indent=2) + "\n")
-            partials[1].replace(folder / CONFIG_NAME)
+            with atomic_path(folder / WEIGHTS_NAME) as partial:
+                save_file(state, partial, metadata={"model": type(self).__name__})
+                partial.chmod(0o644)  # safetensors writes for the owner alone
+            with atomic_path(folder / CONFIG_NAME) as partial:
+                partial.write_text(json.dumps(record, indent=2) + "\n")
         except (OSError, SafetensorError) as error:  # of a full disk safetensors makes its own error
             reason = getattr(error, "strerror", None) or error
             raise FileError(f"cannot write weights into {str(folder)!r}: {reason}") from None
-        finally:
-            for partial in partials:
-                with suppress(OSError):  # all is well, or there is no such folder
-                    partial.unlink()
 
     @classmethod
     def from_pretrained(cls, path=None, *, device="cpu"):

@@ -14,6 +14,7 @@ from jaisp.catalog import COLUMNS, FLAGS, decode_flags, embedding_map, most_simi
 from jaisp.catalog._drawing import aligned
 from jaisp.catalog.columns import values
 from jaisp.exceptions import ConfigError, FileError
+from jaisp.files import atomic_path
 from jaisp.report._pictures import LEVELS, band_picture, colour_picture
 from jaisp.surveys import AB_ZERO_POINT, EUCLID, RUBIN, column_prefix
 
@@ -41,14 +42,11 @@ def write_report(table, path, images=None, *, title="jaisp catalogue", max_objec
     if path.suffix.lower() not in (".html", ".htm"):
         raise FileError(f"cannot write {str(path)!r}: unknown suffix {path.suffix!r}; allowed: .html")
     text = make_report(table, images, title=title, max_objects=max_objects)
-    partial = path.with_name(f".{path.name}.part")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with atomic_path(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise FileError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def make_report(table, images=None, *, title="jaisp catalogue", max_objects=5000):

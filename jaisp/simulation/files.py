@@ -1,9 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Images written in the file layouts of the two surveys: each file whole or not at all."""
 
-import os
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ from astropy.io import fits
 from astropy.table import QTable
 
 from jaisp.exceptions import ConfigError, FileError
+from jaisp.files import atomic_path
 from jaisp.simulation import _galsim
 from jaisp.simulation.fields import simulate_field
 from jaisp.surveys import AB_ZERO_POINT
@@ -262,30 +260,14 @@ def _folder(path):
     return path
 
 
-@contextmanager
-def _temporary(path):
-    """Name beside ``path`` that takes its place when the block ends well, and is removed when it does not."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".fits", dir=path.parent)
-    os.close(handle)
-    try:
-        yield name
-        # Temporary files are private; the result has the usual permissions.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def _write(content, path):
     """Write HDUs or a table to a FITS file, whole or not at all."""
     try:
-        with _temporary(path) as name:
+        with atomic_path(path) as partial:
             if isinstance(content, QTable):
-                content.write(name, format="fits", overwrite=True)
+                content.write(partial, format="fits", overwrite=True)
             else:
-                fits.HDUList(content).writeto(name, overwrite=True)
+                fits.HDUList(content).writeto(partial, overwrite=True)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error}; give a folder that can be written") from None
     return path

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from jaisp.exceptions import FileError, MissingDependencyError
+from jaisp.files import atomic_path
 
 __all__ = ["RunFiles", "require_space"]
 
@@ -72,12 +73,10 @@ class RunFiles:
 
     def save_checkpoint(self, state):
         """Write the checkpoint whole or not at all."""
-        partial = self.checkpoint.with_suffix(".part")
         try:
-            torch.save(state, partial)
-            partial.replace(self.checkpoint)
+            with atomic_path(self.checkpoint) as partial:
+                torch.save(state, partial)
         except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-            partial.unlink(missing_ok=True)
             require_space(self.folder, _n_bytes(state), "the checkpoint")
             raise FileError(f"cannot write {str(self.checkpoint)!r}: {str(error).splitlines()[0]}") from None
 
@@ -103,9 +102,8 @@ class RunFiles:
                 ) from None
             self._board = SummaryWriter(self.folder, purge_step=step + 1)
         lines = [line for line in read_metrics(self.metrics) if line["step"] <= step]
-        partial = self.metrics.with_suffix(".part")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        partial.replace(self.metrics)
+        with atomic_path(self.metrics) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
         self._log = self.metrics.open("a")
 
     def log(self, metrics):
@@ -130,14 +128,12 @@ class RunFiles:
         except ImportError:
             logger.info("no curves.png without matplotlib")
             return
-        partial = self.folder / "curves.part"
+        path = self.folder / "curves.png"
         try:
-            plot_metrics(read_metrics(self.metrics)).savefig(partial, format="png", dpi=100)
-            partial.replace(self.folder / "curves.png")
+            with atomic_path(path) as partial:
+                plot_metrics(read_metrics(self.metrics)).savefig(partial, dpi=100)
         except OSError as error:
-            raise FileError(f"cannot write {str(self.folder / 'curves.png')!r}: {error.strerror}") from None
-        finally:
-            partial.unlink(missing_ok=True)
+            raise FileError(f"cannot write {str(path)!r}: {error.strerror}") from None
 
 
 def read_metrics(path):

@@ -14,8 +14,9 @@ import pytest
 
 import jaisp
 from jaisp.cli import app, main
-from jaisp.cli._common import atomic_path, check_file, check_folder, progress_bar
+from jaisp.cli._common import check_file, check_folder, progress_bar
 from jaisp.exceptions import FileError, JaispError, JaispWarning
+from jaisp.files import atomic_path
 
 
 def run_with(monkeypatch, action):

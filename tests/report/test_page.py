@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import QTable
 
 from jaisp.catalog import write_catalog
@@ -120,3 +121,16 @@ def test_command(table, tmp_path, capsys):
     assert main(["report", str(tmp_path / "none.fits"), "-o", str(tmp_path / "other.html")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert not (tmp_path / "other.html").exists()
+
+
+def test_command_takes_what_images_do_not_say(table, pair, tmp_path, capsys):
+    write_catalog(table, tmp_path / "catalog.ecsv")
+    header = pair.rubin.wcs.to_header()
+    header["BUNIT"] = "adu"
+    fits.writeto(tmp_path / "g.fits", pair.rubin.data["g"], header)
+    command = ["report", str(tmp_path / "catalog.ecsv"), "-o", str(tmp_path / "report.html")]
+    command += ["--rubin", f"g={tmp_path / 'g.fits'}"]
+    assert main(command) == 0
+    assert "zero point; 27.0 assumed" in capsys.readouterr().err
+    assert main([*command, "--rubin-zero-point", "31.4"]) == 0
+    assert "assumed" not in capsys.readouterr().err
