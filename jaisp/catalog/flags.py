@@ -36,7 +36,7 @@ class Flag:
 
 
 _DESCRIPTIONS = {
-    "edge": "nearer to the edge of the region searched than the light of the object reaches",
+    "edge": "nearer to the edge of an image than the light of the object reaches",
     "masked_pixels": "bad pixels within the object's core in at least one band",
     "band_missing": "at least one of the ten bands has no image here",
     "flux_not_measurable": "the flux of a band with an image could not be measured and is NaN",

@@ -12,6 +12,7 @@ from astropy.utils.masked import Masked
 from scipy.special import expit
 
 from jaisp import __version__
+from jaisp.catalog._edges import near_edge
 from jaisp.catalog.columns import describe_columns
 from jaisp.catalog.deblending import blended_fraction
 from jaisp.catalog.flags import set_flag
@@ -133,10 +134,8 @@ def _blended_fraction(pair, measurement, activity):
 
 def _flags(pair, joint, measurement, link):
     flags = np.zeros(len(joint), np.int64)
-    ny, nx = pair.shape
     reach = np.maximum(8.0, 20 * measurement.half_light_radius)
-    near = np.minimum.reduce([measurement.x, measurement.y, nx - 1 - measurement.x, ny - 1 - measurement.y])
-    set_flag(flags, "edge", near < reach)
+    set_flag(flags, "edge", near_edge(pair, measurement.x, measurement.y, reach))
     coverage = measurement.coverage
     # Core light on bad pixels; the edges of images have none at all.
     set_flag(flags, "masked_pixels", (coverage < 0.9).any(axis=1))
