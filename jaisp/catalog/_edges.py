@@ -12,7 +12,7 @@ _BLOCK = 4  # pixels of an image: as finely its edges are known
 
 def near_edge(pair, x, y, reach):
     """
-    Whether objects lie on an image, and its edge nearer than their light reaches.
+    Whether the edge of an image is nearer to objects than their light reaches, on either side of it.
 
     Masked holes in an image, as bright stars leave them, are no edges.
 
@@ -35,11 +35,8 @@ def near_edge(pair, x, y, reach):
         shown = _shown(image)
         rim = np.argwhere(shown & ~binary_erosion(shown))[:, ::-1]
         side = _BLOCK * binning
-        column, row = (np.floor((at + 0.5) / side).astype(int) for at in (x, y))
-        inside = (column >= 0) & (column < shown.shape[1]) & (row >= 0) & (row < shown.shape[0])
-        inside[inside] = shown[row[inside], column[inside]]
         distance, _ = cKDTree((rim + 0.5) * side - 0.5).query(np.stack([x, y], axis=-1))
-        near |= inside & (distance - side / 2 < reach)
+        near |= distance - side / 2 < reach
     return near
 
 

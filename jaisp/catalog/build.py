@@ -101,7 +101,7 @@ def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progre
     """
     Make the catalogue of an aligned pair: `make_catalog` from where the images lie on one grid.
 
-    Who aligns first need not keep the images as they were read, half of the memory.
+    Who aligns first need not keep the images as they were read in memory.
 
     Parameters
     ----------

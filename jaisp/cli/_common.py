@@ -124,9 +124,7 @@ def image_arguments(parser, rubin, euclid):
         What the images are, for the help.
     """
     for survey, text in (("rubin", rubin), ("euclid", euclid)):
-        parser.add_argument(
-            f"--{survey}", nargs="+", action="extend", default=[], metavar="FILE", help=text
-        )  # fmt: skip
+        parser.add_argument(f"--{survey}", nargs="+", action="extend", default=[], metavar="FILE", help=text)
     for survey in ("rubin", "euclid"):
         parser.add_argument(
             f"--{survey}-psf", nargs="+", metavar="FILE",

@@ -74,7 +74,7 @@ def run(args):
         plots.require_matplotlib()
     set_workers(args.workers)
     model = DETRJEPA.from_pretrained(args.weights, device=args.device)
-    # The images as read are not kept: they would take half as much memory as the pair.
+    # The images as read are not kept in memory.
     pair = align(*read_images(args), region=args.region)
     with progress_bar("tiles", unit="tile") as progress:
         table = catalog_pair(model, pair, activity=args.activity, progress=progress)

@@ -7,10 +7,18 @@ from astropy.table import QTable
 from astropy.wcs import WCS, Sip
 
 from jaisp import DETRJEPA
-from jaisp.catalog import deblended_image, plot_attention, read_catalog, slot_attention, write_catalog
+from jaisp.catalog import (
+    catalog_pair,
+    deblended_image,
+    plot_attention,
+    read_catalog,
+    slot_attention,
+    write_catalog,
+)
 from jaisp.catalog._drawing import aligned
 from jaisp.catalog.build import _measure_noise, _ranked
 from jaisp.catalog.table import provenance
+from jaisp.exceptions import ConfigError
 from jaisp.io import align
 from jaisp.models.config import DETRJEPAConfig
 from jaisp.surveys import EUCLID, RUBIN
@@ -22,6 +30,20 @@ def test_the_threshold_is_the_smallest_activity_of_a_row():
     table = _ranked(QTable({"id": [1, 2, 3], "activity": [0.5, 0.4, 0.9]}), 0.5)
     assert table["activity"].tolist() == [0.9, 0.5]
     assert table["id"].tolist() == [1, 2]
+
+
+def test_a_pair_that_is_aligned_already_gives_the_same_catalogue():
+    model = DETRJEPA.from_pretrained()
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    table = model.catalog(rubin, euclid, region="euclid", activity=0.1)
+    again = catalog_pair(model, align(rubin, euclid, region="euclid"), activity=0.1)
+    assert len(again) == len(table) > 0
+    assert again.colnames == table.colnames
+    assert again["euclid_vis_flux"].value.tolist() == table["euclid_vis_flux"].value.tolist()
+    # What was made when differs.
+    assert {key for key in table.meta if again.meta[key] != table.meta[key]} <= {"date"}
+    with pytest.raises(ConfigError, match=r"activity threshold is 1\.5"):
+        catalog_pair(model, align(rubin, euclid), activity=1.5)
 
 
 def test_images_are_aligned_as_the_catalogue_was(monkeypatch):
