@@ -8,7 +8,15 @@ from jaisp.surveys import RUBIN
 from jaisp.training.matching import match_surveys, match_truth
 from jaisp.training.regularizers import sigreg
 
-__all__ = ["heat_loss", "jepa_loss", "readout_loss", "set_loss", "view_snr"]
+__all__ = [
+    "heat_loss",
+    "jepa_loss",
+    "position_loss",
+    "readout_loss",
+    "set_loss",
+    "similarities",
+    "view_snr",
+]
 
 
 def view_snr(truth, view):
@@ -108,13 +116,7 @@ def set_loss(layers, truth, snr, config, *, match=match_truth):
         if "unlabelled" in truth:  # there may be a source, but nothing is known of it
             found = found & ~truth["unlabelled"][source[0], source[1]]
         slot, source = slot[:, found], source[:, found]
-        position = output["position"][slot[0], slot[1]]
-        error = output["error"][slot[0], slot[1]]
-        true_position = torch.stack([truth["x"], truth["y"]], dim=-1)[source[0], source[1]]
-        # Laplace negative log-likelihood: like L1, and teaches the error.
-        deviation = (position - true_position).abs()
-        position_loss = (deviation / error + error.log()).mean(-1) + deviation.mean(-1)
-        losses["position"] = losses["position"] + position_loss.sum() / count
+        losses["position"] = losses["position"] + position_loss(output, truth, slot, source).sum() / count
     output = layers[-1]
     values = {
         key: output[key][slot[0], slot[1]]
@@ -135,6 +137,48 @@ def set_loss(layers, truth, snr, config, *, match=match_truth):
     )
     losses["star"] = star.sum() / count
     return losses, (slot, source)
+
+
+def position_loss(output, truth, slot, source):
+    """
+    Laplace negative log-likelihood of the places of matched sources: like L1, and teaches the error; plus L1.
+
+    Parameters
+    ----------
+    output : dict
+        A decoder layer's output.
+    truth : dict of Tensor
+        ``x``, ``y`` (B, M).
+    slot, source : Tensor of int, shape (2, K)
+        As from `~jaisp.training.matching.match_truth`.
+
+    Returns
+    -------
+    Tensor, shape (K,)
+    """
+    place = torch.stack([truth["x"], truth["y"]], dim=-1)[source[0], source[1]]
+    error = output["error"][slot[0], slot[1]]
+    deviation = (output["position"][slot[0], slot[1]] - place).abs()
+    return (deviation / error + error.log()).mean(-1) + deviation.mean(-1)
+
+
+@torch.no_grad()
+def similarities(first, second):
+    """
+    Gauges of embeddings of matched slots, (K, d) each.
+
+    Mean cosine of rows that belong together (``similarity``), and of the others (``unmatched_similarity``);
+    ``n_matched``, and the spread of the first, ``embedding_std``.
+    """
+    cosine = functional.normalize(first, dim=-1) @ functional.normalize(second, dim=-1).T
+    n = len(cosine)
+    own = cosine.diagonal().mean()
+    return {
+        "similarity": own.item(),
+        "unmatched_similarity": ((cosine.sum() - n * own) / max(1, n * (n - 1))).item(),
+        "n_matched": float(n),
+        "embedding_std": first.std(0).mean().item(),
+    }
 
 
 def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regularize=sigreg):
@@ -187,16 +231,7 @@ def jepa_loss(model, outputs, *, similarity_weight, position_weight=1.0, regular
         loss = loss + 0.25 * distance(
             outputs["joint"]["projection"][tile_s, joint_slot], single["projection"][tile_s, k].detach()
         )
-    with torch.no_grad():
-        unit_r, unit_e = functional.normalize(z_rubin, dim=-1), functional.normalize(z_euclid, dim=-1)
-        every = unit_r @ unit_e.T
-        n = len(every)
-        gauges = {
-            "similarity": every.diagonal().mean().item(),
-            "unmatched_similarity": ((every.sum() - every.diagonal().sum()) / (n * (n - 1))).item(),
-            "n_matched": float(n),
-            "embedding_std": z_rubin.std(0).mean().item(),
-        }
+    gauges = similarities(z_rubin, z_euclid)
     active = [one["projection"][(one["activity_logit"] > 0) & one["valid"]] for one in (rubin, euclid)]
     regularizer = sum(regularize(one) for one in active) / len(active)
     readout = readout_loss(model, (z_rubin, z_euclid), _readout_targets(rubin, euclid, tile, i, j))

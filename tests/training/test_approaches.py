@@ -13,8 +13,9 @@ from jaisp.exceptions import ConfigError
 from jaisp.models import ObjectJEPA, ObjectJEPAConfig, PatchJEPA, PatchJEPAConfig
 from jaisp.training import TrainingConfig, check, load_config, train
 from jaisp.training.config import LossConfig, ObjectiveConfig
+from jaisp.training.losses import similarities
 from jaisp.training.objectives import objective_class
-from jaisp.training.objectives.objects import Contrast, contrast, match_within, similarities
+from jaisp.training.objectives.objects import Contrast, contrast, match_within
 from jaisp.training.objectives.patch import Patches, PatchLossConfig
 
 from .configs import supervised_config

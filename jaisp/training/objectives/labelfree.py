@@ -17,7 +17,7 @@ from jaisp.surveys import EUCLID, RUBIN
 from jaisp.training.config import LossConfig
 from jaisp.training.data import TileBatches
 from jaisp.training.folders import FolderConfig, load_tiles, turn_tile
-from jaisp.training.losses import heat_loss
+from jaisp.training.losses import heat_loss, position_loss
 from jaisp.training.matching import match_truth
 from jaisp.training.objectives.supervised import Supervised, autocast, slot_gauges
 from jaisp.training.overlay import overlay_copies
@@ -395,14 +395,6 @@ def finding_loss(layers, targets, snr, config, spare=None):
         weight[slot[0], slot[1]] = certain.float()
         bce = functional.binary_cross_entropy_with_logits(output["activity_logit"], target, reduction="none")
         activity = activity + (bce * weight).sum() / positive.sum().clamp_min(1)
-        position = position + position_loss(output, targets, slot[:, found], source[:, found])
+        deviations = position_loss(output, targets, slot[:, found], source[:, found])
+        position = position + deviations.sum() / max(1, len(deviations))
     return {"activity": activity, "position": position}
-
-
-def position_loss(output, targets, slot, source):
-    """Laplace negative log-likelihood of the targets' places, plus the plain distance, as for the truth."""
-    place = torch.stack([targets["x"], targets["y"]], dim=-1)[source[0], source[1]]
-    error = output["error"][slot[0], slot[1]]
-    deviation = (output["position"][slot[0], slot[1]] - place).abs()
-    loss = (deviation / error + error.log()).mean(-1) + deviation.mean(-1)
-    return loss.sum() / max(1, slot.shape[1])

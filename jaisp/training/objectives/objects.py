@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from jaisp.models import ObjectJEPA
 from jaisp.models.layers import distances
+from jaisp.training.losses import similarities
 from jaisp.training.matching import assign
 from jaisp.training.objectives.supervised import Supervised
 from jaisp.training.regularizers import sigreg
@@ -94,17 +95,3 @@ class Contrast(Supervised):
                 regularizer = 0.5 * (sigreg(z_one) + sigreg(z_other))
                 gauges = similarities(z_one, z_other)
         return {"jepa": jepa, "regularizer": regularizer}, gauges
-
-
-@torch.no_grad()
-def similarities(first, second):
-    """Mean cosine of rows that belong together, and of the others; spread; number of pairs."""
-    cosine = functional.normalize(first, dim=-1) @ functional.normalize(second, dim=-1).T
-    n = len(cosine)
-    own = cosine.diagonal().mean()
-    return {
-        "similarity": own.item(),
-        "unmatched_similarity": ((cosine.sum() - n * own) / max(1, n * (n - 1))).item(),
-        "n_matched": float(n),
-        "embedding_std": first.std(0).mean().item(),
-    }

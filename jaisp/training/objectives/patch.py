@@ -9,7 +9,8 @@ from torch.nn import functional
 from jaisp.exceptions import ConfigError
 from jaisp.models import PatchJEPA
 from jaisp.training.data import TileBatches
-from jaisp.training.objectives.objects import contrast, similarities
+from jaisp.training.losses import similarities
+from jaisp.training.objectives.objects import contrast
 from jaisp.training.objectives.supervised import Supervised, autocast
 
 __all__ = ["PatchLossConfig", "Patches"]
