@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from jaisp.files import atomic_path
 from jaisp.models import DETRJEPA
 from jaisp.models.layers import FeedForward, LayerNorm
 from jaisp.training.config import LossConfig
@@ -33,9 +34,8 @@ class Drawn(torch.utils.data.Dataset):
         path = self.folder / f"{number}.pt"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".part")
-            torch.save(self.dataset[number], partial)
-            partial.replace(path)
+            with atomic_path(path) as partial:
+                torch.save(self.dataset[number], partial)
         return torch.load(path)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from measurement_rows import PREFIXES, band_models
+from measurement_rows import band_models, profiles
 
 from jaisp import DETRJEPA
 from jaisp.evaluation import DetectionScore, Skies, blended_snr, markdown_table, match_catalog
@@ -37,19 +37,10 @@ def rows_of(field, match, inside, threshold):
     nearest = u.Quantity(truth["nearest"], u.arcsec).value
     blended = match.wanted & (nearest < BLENDED)
     fitted = snr > FITTED
-    flux = np.stack([truth[f"{prefix}_flux"].to_value(u.nJy) for prefix in PREFIXES], axis=-1)[fitted]
-    share = np.asarray(truth["bulge_share"], float)[fitted]
     left = snr.copy()
     left[blended] = blended_snr(
         band_models(field),
-        [
-            (flux * share, truth["bulge_radius"].to_value(u.arcsec)[fitted], 1),
-            (flux * (1 - share), truth["disc_radius"].to_value(u.arcsec)[fitted], 0),
-        ],
-        np.asarray(truth["e1"])[fitted],
-        # Ellipticity along x and y of the Euclid pixels; east is -x: the second component changes its sign.
-        -np.asarray(truth["e2"])[fitted],
-        np.asarray(truth["is_star"])[fitted],
+        *profiles(truth[fitted]),
         x[fitted],
         y[fitted],
         sources=np.flatnonzero(blended[fitted]),

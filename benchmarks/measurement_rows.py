@@ -57,21 +57,21 @@ def _jacobian(wcs):
     return np.linalg.inv(wcs.celestial.pixel_scale_matrix * 3600)
 
 
-def bounds(field, truth):
-    """Cramer-Rao bound of each source alone: east, north (mas), flux (n, 10) in nJy."""
+def profiles(truth):
+    """What `cramer_rao` wants to know of sources: components, ellipticity, and which are points."""
     flux = np.stack([truth[f"{prefix}_flux"].to_value(u.nJy) for prefix in PREFIXES], axis=-1)
     share = np.asarray(truth["bulge_share"], float)
+    components = [
+        (flux * share, truth["bulge_radius"].to_value(u.arcsec), 1),
+        (flux * (1 - share), truth["disc_radius"].to_value(u.arcsec), 0),
+    ]
     # Ellipticity along x and y of the Euclid pixels; east is -x: the second component changes its sign.
-    found = cramer_rao(
-        band_models(field),
-        [
-            (flux * share, truth["bulge_radius"].to_value(u.arcsec), 1),
-            (flux * (1 - share), truth["disc_radius"].to_value(u.arcsec), 0),
-        ],
-        np.asarray(truth["e1"]),
-        -np.asarray(truth["e2"]),
-        np.asarray(truth["is_star"]),
-    )
+    return components, np.asarray(truth["e1"]), -np.asarray(truth["e2"]), np.asarray(truth["is_star"])
+
+
+def bounds(field, truth):
+    """Cramer-Rao bound of each source alone: east, north (mas), flux (n, 10) in nJy."""
+    found = cramer_rao(band_models(field), *profiles(truth))
     return 1000 * found.x, 1000 * found.y, found.flux
 
 

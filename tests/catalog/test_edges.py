@@ -3,30 +3,26 @@
 
 import numpy as np
 import pytest
-from astropy.wcs import WCS
 
 from jaisp.catalog._edges import near_edge
 from jaisp.image import SurveyImage
 from jaisp.io import align
 
+from ..evaluation.helpers import gaussian, tangent
+
 
 def image(survey, scale, size, *, turn=0.0, hole=False):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval = 53.0, -28.0
-    wcs.wcs.crpix = (size + 1) / 2, (size + 1) / 2
-    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-    wcs.wcs.cd = scale / 3600 * np.array([[-c, s], [s, c]])
     band = {"rubin": "r", "euclid": "VIS"}[survey]
     mask = np.zeros((size, size), bool)
     mask[size // 2 - 5 : size // 2 + 5, size // 2 - 5 : size // 2 + 5] = hole
     pixels = np.random.default_rng(1).normal(size=(size, size))
-    ones = np.ones((size, size))
-    psf = {"rubin": 0.35, "euclid": 0.1}[survey] / scale
-    grid = np.arange(-10, 11)
-    psf = np.exp(-(grid**2 + grid[:, None] ** 2) / (2 * psf**2))
     return SurveyImage(
-        {band: pixels}, wcs, survey=survey, variance={band: ones}, mask={band: mask}, psf={band: psf}
+        {band: pixels},
+        tangent(scale, size, turn=turn),
+        survey=survey,
+        variance={band: np.ones((size, size))},
+        mask={band: mask},
+        psf={band: gaussian(21, 4.0)},
     )
 
 

@@ -16,7 +16,6 @@ import jaisp
 from jaisp.cli import app, main
 from jaisp.cli._common import check_file, check_folder, progress_bar
 from jaisp.exceptions import FileError, JaispError, JaispWarning
-from jaisp.files import atomic_path
 
 
 def run_with(monkeypatch, action):
@@ -161,23 +160,6 @@ class TestOutputs:
             check_folder(tmp_path / "file")
         with pytest.raises(FileError, match=r"folder '.*no' does not exist"):
             check_folder(tmp_path / "no" / "new")
-
-    def test_atomic_path(self, tmp_path):
-        path = tmp_path / "a.png"
-        path.write_text("old")
-
-        def interrupted():
-            with atomic_path(path) as temporary:
-                temporary.write_text("half")
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-        assert path.read_text() == "old"
-        with atomic_path(path) as temporary:
-            temporary.write_text("new")
-        assert path.read_text() == "new"
-        assert list(tmp_path.iterdir()) == [path]
 
 
 class TestProgress:
