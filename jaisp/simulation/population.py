@@ -107,6 +107,7 @@ def draw_sources(
     companions=None,
     knotty=0.3,
     large=0.05,
+    compact=0.0,
 ):
     """
     Draw the galaxies and stars of a square field.
@@ -130,6 +131,9 @@ def draw_sources(
     large : float, optional
         Mean number of large nearby galaxies (half-light radius 1.5-5") per 100 sources brighter than
         VIS 26.5.
+    compact : float, optional
+        Mean number of faint sources that hardly differ from points (stars and galaxies with a half-light
+        radius of 0.02-0.12") per 100 sources brighter than VIS 26.5; half of them are placed around galaxies.
 
     Returns
     -------
@@ -162,7 +166,33 @@ def draw_sources(
     extra = np.zeros(keep.sum(), bool)
     is_star = np.concatenate([is_star, extra])
     is_large = np.concatenate([is_large, extra])
-    return _describe(rng, x, y, mag, is_star, is_large, knotty)
+
+    is_compact = np.zeros(len(mag), bool)
+    if compact > 0:  # else nothing is drawn, and a seed gives the sky that it always gave
+        new_x, new_y, new_mag, new_star = _compact(
+            rng, x, y, mag, is_star, side, n_bright * compact / 100, faint_limit
+        )
+        x, y, mag = np.concatenate([x, new_x]), np.concatenate([y, new_y]), np.concatenate([mag, new_mag])
+        is_star = np.concatenate([is_star, new_star])
+        is_large = np.concatenate([is_large, np.zeros(len(new_mag), bool)])
+        is_compact = np.concatenate([is_compact, ~new_star])
+    return _describe(rng, x, y, mag, is_star, is_large, is_compact, knotty)
+
+
+def _compact(rng, x, y, mag, is_star, side, n_bright, faint):
+    """Positions, magnitudes and kind (star or not) of compact sources, half of them around galaxies."""
+    new_mag = _magnitudes(rng, n_bright, 0.3, 21.0, min(27.5, faint))
+    n = len(new_mag)
+    new_x, new_y = rng.uniform(0, side, (2, n))
+    hosts = np.flatnonzero(~is_star & (mag < 24))
+    if len(hosts):
+        around = rng.random(n) < 0.5
+        host = rng.choice(hosts, n)
+        # From where a galaxy's light ends to where nothing but chance brings a source next to it.
+        distance, angle = 10 ** rng.uniform(np.log10(0.6), np.log10(5.0), n), rng.uniform(0, 2 * np.pi, n)
+        new_x = np.where(around, x[host] + distance * np.cos(angle), new_x)
+        new_y = np.where(around, y[host] + distance * np.sin(angle), new_y)
+    return new_x, new_y, new_mag, rng.random(n) < 0.5
 
 
 def _magnitudes(rng, n_bright, slope, bright, faint):
@@ -187,7 +217,7 @@ def _galaxy_magnitudes(rng, n_bright, faint):
     return np.concatenate([faint_part, bright_part])
 
 
-def _describe(rng, x, y, mag, is_star, is_large, knotty):
+def _describe(rng, x, y, mag, is_star, is_large, is_compact, knotty):
     n = len(mag)
     vis = 10 ** (0.4 * (AB_ZERO_POINT - mag))[:, None]
     redshift = _redshifts(rng, mag)
@@ -198,7 +228,7 @@ def _describe(rng, x, y, mag, is_star, is_large, knotty):
     bulge_share = np.where(rng.random(n) < 0.3, 0.0, rng.beta(1.2, 1.2 + 1.3 * kind))
     bulge_share[(kind < 0.4) & (rng.random(n) < 0.5)] = 1.0
 
-    knotted = (rng.random(n) < np.where(is_large, 0.7, knotty)) & ~is_star & (kind > 0.8)
+    knotted = (rng.random(n) < np.where(is_large, 0.7, knotty)) & ~(is_star | is_compact) & (kind > 0.8)
     knot_share = np.where(knotted, rng.uniform(0.05, 0.4, n), 0.0)
     bulge_sed = galaxy_sed(np.clip(kind - rng.uniform(1, 2, n), 0, 4), redshift, 0.5 * reddening)
     disc_sed = galaxy_sed(np.clip(kind + 0.3, 0, 4), redshift, reddening)
@@ -215,6 +245,7 @@ def _describe(rng, x, y, mag, is_star, is_large, knotty):
     radius = 0.45 * 10 ** (-0.1 * (mag - 24)) * 10 ** rng.normal(0, 0.2, n)
     radius = np.clip(radius, 0.05, 4.0)
     radius[is_large] = np.exp(rng.uniform(np.log(1.5), np.log(5.0), is_large.sum()))
+    radius[is_compact] = np.exp(rng.uniform(np.log(0.02), np.log(0.12), is_compact.sum()))
     ratio = np.exp(rng.normal(np.log(0.5), 0.3, n))  # bulge radius / disc radius
     disc_radius = radius / _half_light(bulge_share, ratio)
     disc_radius[is_star] = radius[is_star] = 0.0

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.signal import fftconvolve
+from scipy.spatial import cKDTree
 
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.simulation import (
@@ -280,3 +281,28 @@ def test_population_counts_and_selection():
     some = sources.select(sources.x > 100)
     assert len(some) == (sources.x > 100).sum()
     assert np.bincount(some.knot_parent, some.knot_weight).max() == pytest.approx(1.0)
+
+
+def test_compact_sources_lie_everywhere_and_around_galaxies():
+    rng = np.random.default_rng(0)
+    sources = draw_sources(rng, 20.0, compact=10.0, companions=0.0, large=0.0, star_fraction=0.0)
+    smallest = ~sources.is_star & (
+        sources.half_light_radius < 0.05
+    )  # half of the compact galaxies; no others
+    compact = sources.is_star | smallest
+    vis = 31.4 - 2.5 * np.log10(sources.flux[:, 6])
+    assert (compact & (vis < 26.5)).sum() == pytest.approx(150, rel=0.25)
+    assert smallest.sum() / sources.is_star.sum() == pytest.approx(0.5, abs=0.15)
+    assert not compact[sources.knot_parent].any()
+    hosts = np.flatnonzero(~compact & (vis < 24))
+    tree = cKDTree(np.stack([sources.x, sources.y], axis=-1)[hosts])
+    distance, _ = tree.query(np.stack([sources.x, sources.y], axis=-1))
+    # By chance alone an eighth have so bright a galaxy within 2 arcsec.
+    assert (distance[compact] < 2).mean() > 0.3
+    assert (distance[~compact & (vis > 24.5)] < 2).mean() < 0.2
+
+
+def test_without_compact_sources_a_seed_gives_the_sky_that_it_always_gave():
+    plain, more = (draw_sources(np.random.default_rng(7), 2.0, compact=compact) for compact in (0.0, 20.0))
+    assert len(more) > len(plain)
+    np.testing.assert_array_equal(more.x[: len(plain)], plain.x)
