@@ -68,6 +68,13 @@ def test_finite_sentinels_are_masked(tmp_path):
     assert image.noise["VIS"].pixel_sd == pytest.approx(2 * VIS_FACTOR, rel=1e-4)
 
 
+def test_zeros_of_integer_counts_are_no_gaps(tmp_path):
+    counts = np.rint(np.random.default_rng(1).normal(0, 3, (60, 60))).astype(np.int16)
+    path = tmp_path / "VIS.fits"
+    image_hdu(counts, primary=True, BUNIT="adu", MAGZERO=27.0, **wcs_cards(0.1)).writeto(path)
+    assert not read_euclid(path).mask["VIS"].any()
+
+
 def test_flags(tmp_path):
     flags = np.zeros((40, 40), np.int32)
     flags[1, 1], flags[2, 2], flags[3, 3], flags[4, 4] = 1, 1 << 3, 1 << 4, 1 << 22
