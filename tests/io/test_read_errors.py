@@ -215,6 +215,13 @@ def test_mask_plane_without_a_number(tmp_path, number):
     fails(ImageError, f"a.fits: MP_BAD of its mask is {number!r}; allowed: the number of a", read_rubin, path)
 
 
+def test_mask_plane_without_a_value(tmp_path):
+    path = write_rubin(tmp_path / "a.fits", bits=np.full((40, 40), 2, np.int32), numbers={})
+    fits.setval(path, "MSKN0000", value="BAD", ext=2)
+    fits.setval(path, "MSKM0000", value="two", ext=2)
+    fails(ImageError, "MSKM0000 of its mask is 'two'; allowed: the value of a bit", read_rubin, path)
+
+
 def test_psfs(tmp_path):
     path = write_rubin(tmp_path / "a.fits")
     fails(ImageError, "shape (20, 20); allowed: a square image, odd", read_rubin, path, psf=np.ones((20, 20)))

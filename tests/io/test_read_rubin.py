@@ -109,6 +109,35 @@ def test_which_mask_planes_count(tmp_path, plane):
     assert image.mask["g"].sum() == bad
 
 
+# Of a visit image and of a coadd of cells.
+DP2_PLANES = {
+    "visit": [
+        "BAD", "COSMIC_RAY", "CROSSTALK", "DETECTED", "DETECTION_EDGE", "INTERPOLATED", "ITL_DIP",
+        "NOT_DEBLENDED", "NO_DATA", "PARTLY_VIGNETTED", "SATURATED", "SPIKE", "SUSPECT", "VIGNETTED",
+    ],
+    "coadd": [
+        "NO_DATA", "INTERPOLATED", "COSMIC_RAY", "SATURATED", "DETECTION_EDGE", "CLIPPED", "REJECTED",
+        "DETECTED", "INEXACT_PSF",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DP2_PLANES)
+def test_mask_planes_of_dp2(tmp_path, kind):
+    """Cards MSKN name the planes, MSKM tell their values."""
+    names = DP2_PLANES[kind]
+    bits = np.zeros((40, 40), np.int32)
+    bits[5, : len(names)] = 1 << np.arange(len(names))
+    path = write_rubin(tmp_path / "a.fits", bits=bits, numbers={})
+    for number, name in enumerate(names):
+        fits.setval(path, f"MSKN{number:04d}", value=name, ext=2)
+        fits.setval(path, f"MSKM{number:04d}", value=1 << number, ext=2)
+    image = read_rubin(path)
+    masked = [names[column] for row, column in np.argwhere(image.mask["g"])]
+    bad = {"BAD", "COSMIC_RAY", "SATURATED", "DETECTION_EDGE", "NO_DATA"}
+    assert masked == [name for name in names if name in bad]
+
+
 def test_mask_without_cards(tmp_path):
     bits = np.zeros((40, 40), np.int32)
     bits[1, 1] = 1
