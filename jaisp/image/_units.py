@@ -10,7 +10,16 @@ import numpy as np
 from jaisp.exceptions import ImageError
 from jaisp.surveys import AB_ZERO_POINT
 
-__all__ = ["NJY", "factor_of", "flux_factor", "header_factor", "stated_counts", "to_njy", "zero_point_card"]
+__all__ = [
+    "NJY",
+    "factor_of",
+    "flux_factor",
+    "header_factor",
+    "number_card",
+    "stated_counts",
+    "to_njy",
+    "zero_point_card",
+]
 
 NJY = u.nJy
 _NANOMAGGY = 22.5
@@ -111,7 +120,7 @@ def header_factor(get, where):
             raise ImageError(
                 f"{where}: unit {unit!r} is not a flux density per pixel; allowed: {_ALLOWED_IN_FILES}"
             )
-    if (flux := _number_of(get, "FLUXMAG0", where)) is not None and flux > 0:
+    if (flux := number_card(get, "FLUXMAG0", where)) is not None and flux > 0:
         return factor_of(2.5 * np.log10(flux)), "FLUXMAG0"
     return None, ""
 
@@ -119,7 +128,7 @@ def header_factor(get, where):
 def zero_point_card(get, where):
     """Factor to nJy that the zero point of a header states, with the card that told, or ``(None, "")``."""
     for key in _ZERO_POINT_KEYS:
-        if (value := _number_of(get, key, where)) is not None:
+        if (value := number_card(get, key, where)) is not None:
             return factor_of(value), key
     return None, ""
 
@@ -129,7 +138,7 @@ def _unit_of(get):
     return unit.strip() if isinstance(unit, str) else ""
 
 
-def _number_of(get, key, where):
+def number_card(get, key, where):
     """Return a card's number, also where it stands in quotes, or None if there is no such card."""
     value = get(key)
     if value is None or value == "":

@@ -68,15 +68,13 @@ def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
     planes = resolve_bands(planes, survey, bands)
     planes = {band: planes[band] for band in survey.band_names if band in planes}
     zero_points = _by_band(zero_point, planes, "zero_point")
-    psfs = _given_psfs(psf, planes, survey)
+    psfs = _given_psfs(psf, planes)
     parts = {name: {} for name in ("data", "variance", "mask", "psf", "calibration")}
     wcs = {}
     for band, plane in planes.items():
-        loaded = _load(plane, rules, zero_points[band], notes)
+        loaded = _load(plane, rules, zero_points[band], psfs.get(band), notes)
         wcs[band] = loaded.pop("wcs")
         _check_grid(planes, band, loaded["data"].shape, wcs, parts["data"])
-        if psfs.get(band) is not None:
-            loaded["psf"] = psfs[band]
         for name, value in loaded.items():
             if value is not None:
                 parts[name][band] = value
@@ -150,7 +148,7 @@ def _by_band(value, planes, what):
     return {band: value.get(band) for band in planes}
 
 
-def _load(plane, rules, zero_point, notes):
+def _load(plane, rules, zero_point, psf, notes):
     """Read one band: pixels in nJy, variance, mask, PSF and WCS."""
     companions = rules.companions(plane)
     with open_fits(plane.path) as hdus:
@@ -166,13 +164,12 @@ def _load(plane, rules, zero_point, notes):
                 break
         bits, header = _beside(hdus, plane, "mask", companions, data.shape)
         wcs = plane_wcs(plane)
-        if "psf" in plane.hdus:
-            psf = read_psf(hdus, plane, number=plane.hdus["psf"], wcs=wcs, shape=data.shape)
-    if "psf" not in plane.hdus:
-        psf = None
-        if "psf" in companions:
-            with open_fits(companions["psf"]) as hdus:
-                psf = read_psf(hdus, plane, wcs=wcs, shape=data.shape)
+        if psf is None and "psf" in plane.hdus:
+            psf = read_psf(hdus, plane, wcs, data.shape, number=plane.hdus["psf"])
+    psf = companions.get("psf") if psf is None else psf
+    if isinstance(psf, (str, os.PathLike)):
+        with open_fits(os.fspath(psf)) as hdus:
+            psf = read_psf(hdus, plane, wcs, data.shape)
     data *= np.float32(factor)
     mask = None
     if bits is not None:
@@ -269,27 +266,19 @@ def _check_grid(planes, band, shape, wcs, loaded):
         )
 
 
-def _given_psfs(psf, planes, survey):
+def _given_psfs(psf, planes):
     """PSFs by band from the keyword: a path, an array or an HDU, one for each band in order or by band."""
     if psf is None:
         return {}
     if isinstance(psf, Mapping):
-        given = _by_band(psf, planes, "psf")
-    elif isinstance(psf, (str, os.PathLike)) or getattr(psf, "ndim", None) == 2 or hasattr(psf, "header"):
-        given = dict.fromkeys(planes, psf)
-    else:
-        psf = list(psf)
-        if len(psf) != len(planes):
-            raise BandError(f"psf holds {len(psf)} PSFs for {len(planes)} bands: {', '.join(planes)}")
-        # In the order of the files, not of the bands.
-        given = dict(zip(sorted(planes, key=lambda band: planes[band].order), psf, strict=True))
-    read = {}
-    for band, value in given.items():
-        if isinstance(value, (str, os.PathLike)):
-            with open_fits(os.fspath(value)) as hdus:
-                value = read_psf(hdus, planes[band])
-        read[band] = value
-    return read
+        return _by_band(psf, planes, "psf")
+    if isinstance(psf, (str, os.PathLike)) or getattr(psf, "ndim", None) == 2 or hasattr(psf, "header"):
+        return dict.fromkeys(planes, psf)
+    psf = list(psf)
+    if len(psf) != len(planes):
+        raise BandError(f"psf holds {len(psf)} PSFs for {len(planes)} bands: {', '.join(planes)}")
+    # In the order of the files, not of the bands.
+    return dict(zip(sorted(planes, key=lambda band: planes[band].order), psf, strict=True))
 
 
 def sibling(path, pattern):

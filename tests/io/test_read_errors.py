@@ -232,6 +232,23 @@ def test_psfs(tmp_path):
     fails(BandError, "c.fits: holds no PSF of band g", read_rubin, path, psf=others)
 
 
+def test_psfs_of_which_none_is_told(tmp_path):
+    path = write_rubin(tmp_path / "a.fits")
+    image_hdu(np.stack([psf_image()] * 5), primary=True).writeto(tmp_path / "cube.fits")
+    message = "cube.fits: holds 5 PSFs and does not say which is of band g; give one image for each band"
+    fails(ImageError, message, read_rubin, path, psf=tmp_path / "cube.fits")
+    image_hdu(np.full((2, 3, 9, 9), np.nan), primary=True).writeto(tmp_path / "cells.fits")
+    message = "cells.fits: none of its 6 cells has a PSF without gaps"
+    fails(ImageError, message, read_rubin, path, psf=tmp_path / "cells.fits")
+
+
+def test_psf_on_pixels_that_are_too_different(tmp_path):
+    path = write_rubin(tmp_path / "a.fits")
+    image_hdu(psf_image(), primary=True, PIXELSCL=3.0).writeto(tmp_path / "psf.fits")
+    message = "psf.fits: its PSF states pixels of 3 arcsec, those of the image are 0.2; give the PSF on"
+    fails(ImageError, message, read_rubin, path, psf=tmp_path / "psf.fits")
+
+
 def test_companions_of_another_shape(tmp_path):
     path = write_mer(tmp_path, rms=None)
     rms = tmp_path / path.name.replace("BGSUB-MOSAIC-VIS", "MOSAIC-VIS-RMS")

@@ -162,6 +162,8 @@ def test_stamps_nearest_to_the_image_are_taken(tmp_path):
         (tmp_path / f"VIS_{place}_psf.fits").write_bytes((tmp_path / "grid.fits").read_bytes())
         expected = psf_fwhm(psf_image(21, sd))
         assert psf_fwhm(read_euclid(path).psf["VIS"]) == pytest.approx(expected, rel=0.02)
+        given = read_euclid(path, psf=tmp_path / "grid.fits")
+        assert psf_fwhm(given.psf["VIS"]) == pytest.approx(expected, rel=0.02)
 
 
 def test_rms_beside_a_file_of_any_name(tmp_path):

@@ -256,6 +256,57 @@ def test_psf_keyword(tmp_path):
     assert by_band.psf["i"].shape == (25, 25)
 
 
+def write_cells(path, cells, **kwargs):
+    """A coadd of cells as DP2 has it: one PSF for each, NaN where a cell is missing."""
+    path = write_rubin(path, psf=False, **kwargs)
+    fits.append(path, np.array(cells, np.float32), fits.Header({"EXTNAME": "PSF"}))
+    return path
+
+
+def test_psf_of_the_cell_in_the_middle(tmp_path):
+    none = np.full((15, 15), np.nan)
+    cells = np.array(
+        [[psf_image(15, 1.0 + 0.1 * (3 * row + column)) for column in range(3)] for row in range(3)]
+    )
+    image = read_rubin(write_cells(tmp_path / "a.fits", cells))
+    np.testing.assert_allclose(image.psf["g"], psf_image(15, 1.4), rtol=1e-4)
+    cells[1] = none
+    cells[0, 1] = none
+    image = read_rubin(write_cells(tmp_path / "b.fits", cells))
+    np.testing.assert_allclose(image.psf["g"], psf_image(15, 1.7), rtol=1e-4)
+    # Where another image's cells lie is not known.
+    other = read_rubin(write_rubin(tmp_path / "c.fits"), psf=tmp_path / "b.fits")
+    mean = np.nanmean(cells.reshape(9, 15, 15), axis=0)
+    np.testing.assert_allclose(other.psf["g"], mean, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"OVERSAMP": 5},
+        {"PIXELSCL": 0.04, "OVERSAMP": 1},
+        {"CDELT1": -0.04 / 3600, "CDELT2": 0.04 / 3600},
+        {"CD1_1": -0.04 / 3600, "CD2_2": 0.04 / 3600, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"},
+    ],
+)
+def test_psf_on_pixels_of_its_own(tmp_path, cards):
+    path = write_rubin(tmp_path / "a.fits", psf=False)
+    fits.append(path, psf_image(105, 7.5), fits.Header({"EXTNAME": "PSF", **cards}))
+    psf = read_rubin(path).psf["g"]
+    # Fine pixels add up to those of the image.
+    expected = np.pad(psf_image(105, 7.5).reshape(21, 5, 21, 5).sum((1, 3)), 1)
+    np.testing.assert_allclose(psf, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "cards", [{}, {"CDELT1": 1.0, "CDELT2": 1.0}, {"PIXELSCL": 0.2}, {"PIXELSCL": 0.201}]
+)
+def test_psf_on_the_pixels_of_the_image_stays_as_it_is(tmp_path, cards):
+    path = write_rubin(tmp_path / "a.fits", psf=False)
+    fits.append(path, psf_image(25, 1.8), fits.Header({"EXTNAME": "PSF", **cards}))
+    np.testing.assert_allclose(read_rubin(path).psf["g"], psf_image(25, 1.8), rtol=1e-5)
+
+
 def test_wcs_is_that_of_the_sky_not_of_the_parent_pixels(tmp_path):
     cards = wcs_cards(0.2, angle=31.0)
     image = read_rubin(write_rubin(tmp_path / "a.fits", wcs=cards))
