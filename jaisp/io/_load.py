@@ -14,7 +14,7 @@ import numpy as np
 from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning
 from jaisp.image import SurveyImage
 from jaisp.io._bands import stem
-from jaisp.io._calibration import zero_point_factor
+from jaisp.io._calibration import uncertainty_factor, zero_point_factor
 from jaisp.io._fits import find_planes, open_fits, plane_wcs, split_prefix
 from jaisp.io._psf_file import read_psf
 from jaisp.io._resolve import resolve_bands
@@ -158,9 +158,10 @@ def _load(plane, rules, zero_point, psf, notes):
         data = _pixels(hdus, plane, "image")
         variance = None
         for kind in ("variance", "rms", "weight"):
-            values, _ = _beside(hdus, plane, kind, companions, data.shape)
+            values, header = _beside(hdus, plane, kind, companions, data.shape)
             if values is not None:
-                variance = _to_variance(values, kind, factor)
+                own = factor if zero_point is not None else uncertainty_factor(header, kind, plane, factor)
+                variance = _to_variance(values, kind, own)
                 break
         bits, header = _beside(hdus, plane, "mask", companions, data.shape)
         wcs = plane_wcs(plane)
@@ -170,7 +171,8 @@ def _load(plane, rules, zero_point, psf, notes):
     if isinstance(psf, (str, os.PathLike)):
         with open_fits(os.fspath(psf)) as hdus:
             psf = read_psf(hdus, plane, wcs, data.shape)
-    data *= np.float32(factor)
+    # Double precision ends here: in other units the numbers may be too small for single.
+    data = np.multiply(data, factor, out=data).astype(np.float32, copy=False)
     mask = None
     if bits is not None:
         if bits.dtype.kind == "f":
@@ -182,14 +184,14 @@ def _load(plane, rules, zero_point, psf, notes):
 
 
 def _pixels(hdus, plane, kind):
-    """Pixels of one kind as a native float32 copy (integers stay so); FITS is big-endian."""
+    """Pixels of one kind as a native copy, of floats but for the integers of masks; FITS is big-endian."""
     array = hdus[plane.hdus[kind]].data
     array = np.squeeze(array) if array.ndim > 3 else array
     if array.ndim == 3:
         array = array[plane.index if plane.index is not None and array.shape[0] == plane.count else 0]
     if array.dtype.kind in "iub" and kind == "mask":
         return array.astype(array.dtype.newbyteorder("="))
-    return np.array(array, dtype=np.float32)
+    return np.array(array, dtype=float if array.dtype.itemsize == 8 else np.float32)
 
 
 def _beside(hdus, plane, kind, companions, shape):
@@ -218,10 +220,12 @@ def _to_variance(values, kind, factor):
     with np.errstate(all="ignore"):
         if kind == "rms":
             # A negative RMS is no RMS, though its square would do.
-            return np.where(values > 0, (values * np.float32(factor)) ** 2, np.float32(np.nan))
-        if kind == "weight":
-            return np.float32(factor**2) / np.where(values > 0, values, np.float32(0))
-        return values * np.float32(factor**2)
+            variance = np.where(values > 0, (values * factor) ** 2, np.float32(np.nan))
+        elif kind == "weight":
+            variance = factor**2 / np.where(values > 0, values, np.float32(0))
+        else:
+            variance = values * factor**2
+    return variance.astype(np.float32, copy=False)
 
 
 def _spare(plane, mask, data, variance, notes):

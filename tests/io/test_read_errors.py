@@ -209,6 +209,22 @@ def test_units(tmp_path):
         fails(ImageError, f"{key} of its header is 'abc'; allowed: a number", read_rubin, path)
 
 
+@pytest.mark.parametrize("value", ["x", [27.0], np.nan, -np.inf, 3e4, {"g": "x"}])
+def test_zero_points(tmp_path, value):
+    path = write_rubin(tmp_path / "a.fits")
+    said = value["g"] if isinstance(value, dict) else value
+    message = f"zero_point of band g is {said!r}; allowed: an AB magnitude, -60 to 60"
+    fails(ImageError, message, read_rubin, path, zero_point=value)
+    assert read_rubin(path, zero_point="31.4").meta["calibration"] == {"g": "zero_point"}
+
+
+def test_zero_points_of_headers(tmp_path):
+    for key, value, said in (("MAGZERO", -999.0, "MAGZERO of its header is -999.0"),
+                             ("FLUXMAG0", 1e-300, "zero point by FLUXMAG0 is -750.0")):  # fmt: skip
+        path = write_rubin(tmp_path / f"{key}.fits", unit=None, primary_cards={key: value})
+        fails(ImageError, f"{said}; allowed: an AB magnitude, -60 to 60", read_rubin, path)
+
+
 @pytest.mark.parametrize("number", ["zero", -1, 64])
 def test_mask_plane_without_a_number(tmp_path, number):
     path = write_rubin(tmp_path / "a.fits", bits=np.full((40, 40), 2, np.int32), numbers={"BAD": number})

@@ -206,6 +206,32 @@ def test_no_zero_point(tmp_path):
     np.testing.assert_allclose(plain.data["VIS"], pixels(2, sd=2.0), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "cards"),
+    [
+        ("RMS", 0.002, {"BUNIT": "uJy"}),
+        ("VARIANCE", 4e-6, {"BUNIT": "uJy2"}),
+        ("WEIGHT", 0.25e6, {"BUNIT": "uJy-2"}),
+        ("RMS", 2 / VIS_FACTOR, {"MAGZERO": 24.6}),
+        ("VARIANCE", 4 / VIS_FACTOR**2, {"MAGZERO": 24.6}),
+        # As its image states it: copied along with the header.
+        ("RMS", 2.0, {"BUNIT": "nJy", "MAGZERO": 24.6}),
+        ("VARIANCE", 4.0, {"BUNIT": "nJy"}),
+        ("RMS", 2.0, {"BUNIT": "unknown"}),
+    ],
+)
+def test_units_of_uncertainties(tmp_path, kind, value, cards):
+    image = image_hdu(pixels(), primary=True, BUNIT="nJy", **wcs_cards(0.1))
+    beside = image_hdu(np.full((40, 40), value, np.float32), kind, **cards)
+    fits.HDUList([image, beside]).writeto(tmp_path / "VIS.fits")
+    np.testing.assert_allclose(read_euclid(tmp_path / "VIS.fits").variance["VIS"], 4, rtol=1e-5)
+
+
+def test_a_zero_point_that_is_given_counts_for_the_uncertainties_too(tmp_path):
+    image = read_euclid(write_mer(tmp_path, rms=3.0), zero_point=28.9)
+    np.testing.assert_allclose(image.variance["VIS"], 30.0**2, rtol=1e-5)
+
+
 def test_counts_have_the_zero_point_of_q1(tmp_path):
     path = write_euclid(tmp_path / "VIS.fits", zero_point=False)
     fits.setval(path, "BUNIT", value="electron/s")

@@ -165,7 +165,7 @@ def test_flux_of_magnitude_zero(tmp_path):
     ("unit", "factor"),
     [
         ("nJy/pix", 1), ("nJy pixel-1", 1), ("njy", 1), ("UJY", 1000), ("uJy/pixel", 1000), ("mJy", 1e6),
-        ("JY", 1e9), ("nanomaggy", 3630.78), ("nanomaggies/pix", 3630.78),
+        ("JY", 1e9), ("microJy", 1000), ("nanomaggy", 3630.78), ("nanomaggies/pix", 3630.78),
     ],
 )  # fmt: skip
 def test_spellings_of_units(tmp_path, unit, factor):
@@ -174,7 +174,21 @@ def test_spellings_of_units(tmp_path, unit, factor):
     assert image.meta["calibration"]["g"] == f"BUNIT {unit}"
 
 
-@pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN"])
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("erg/s/cm2/Hz", 1e32), ("W/m2/Hz", 1e35), ("1e-29 erg/s/cm2/Hz", 1e3)]
+)
+@pytest.mark.parametrize("kind", ["VARIANCE", "WEIGHT", "RMS"])
+def test_units_whose_squares_need_double_precision(tmp_path, unit, factor, kind):
+    image = image_hdu(pixels().astype(float) / factor, primary=True, BUNIT=unit, **wcs_cards())
+    value = {"VARIANCE": 9 / factor**2, "WEIGHT": factor**2 / 9, "RMS": 3 / factor}[kind]
+    fits.HDUList([image, fits.ImageHDU(np.full((40, 40), value), name=kind)]).writeto(tmp_path / "g.fits")
+    image = read_rubin(tmp_path / "g.fits")
+    assert image.data["g"].dtype == image.variance["g"].dtype == np.float32
+    np.testing.assert_allclose(image.data["g"], pixels(), rtol=1e-5)
+    np.testing.assert_allclose(image.variance["g"], 9, rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN", "cts/s"])
 def test_zero_point_for_counts(tmp_path, unit):
     path = write_rubin(tmp_path / "a.fits", unit=unit, primary_cards={"MAGZERO": 28.9})
     np.testing.assert_allclose(read_rubin(path).data["g"], 10 * pixels(1, sd=2.0), rtol=1e-5)
