@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """From the numbers in a file to nJy: units, zero points, and the tables of the LSST pipelines."""
 
+import numpy as np
 from astropy.io import fits
 
 from jaisp.image._units import checked_factor, flux_factor, header_factor, zero_point_card
@@ -11,7 +12,7 @@ __all__ = ["uncertainty_factor", "zero_point_factor"]
 _POWERS = {"rms": 1, "variance": 0.5, "weight": -0.5}
 
 
-def zero_point_factor(plane, hdus, *, given=None):
+def zero_point_factor(plane, hdus, notes, *, given=None):
     """
     Factor from the units of a plane to nJy.
 
@@ -21,6 +22,8 @@ def zero_point_factor(plane, hdus, *, given=None):
         Image.
     hdus : `~astropy.io.fits.HDUList`
         Open file that holds it.
+    notes : list of str
+        What had to be assumed is appended.
     given : float, optional
         AB zero point that the user gives; it counts before the header.
 
@@ -39,6 +42,8 @@ def zero_point_factor(plane, hdus, *, given=None):
     for hdu in hdus:
         # Before MAGZERO, which in old HSC headers is for one second of exposure.
         if isinstance(hdu, fits.BinTableHDU) and "calibrationMean" in hdu.columns.names:
+            if "flags" in hdu.columns.names and not np.all(hdu.data["flags"][0]):
+                notes.append(f"{plane}: its PhotoCalib varies over the image; its mean is used")
             return float(hdu.data["calibrationMean"][0]), "PhotoCalib"
     return zero_point_card(plane.get, str(plane))
 

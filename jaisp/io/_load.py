@@ -152,7 +152,7 @@ def _load(plane, rules, zero_point, psf, notes):
     """Read one band: pixels in nJy, variance, mask, PSF and WCS."""
     companions = rules.companions(plane)
     with open_fits(plane.path) as hdus:
-        factor, source = zero_point_factor(plane, hdus, given=zero_point)
+        factor, source = zero_point_factor(plane, hdus, notes, given=zero_point)
         if factor is None:
             factor, source = rules.default_factor(plane, notes)
         data = _pixels(hdus, plane, "image")

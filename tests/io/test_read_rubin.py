@@ -2,6 +2,7 @@
 """`read_rubin`: every layout that Rubin's and similar images come in."""
 
 import gzip
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -159,6 +160,18 @@ def test_flux_of_magnitude_zero(tmp_path):
     # Numbers in quotes are numbers.
     path = write_rubin(tmp_path / "b.fits", unit="adu", primary_cards={"MAGZERO": "27.0"})
     np.testing.assert_allclose(read_rubin(path).data["g"], pixels(1, sd=2.0) * 10 ** (4.4 / 2.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_photocalib(tmp_path, constant):
+    path = write_rubin(tmp_path / "a.fits", unit=None)
+    flags = fits.Column("flags", "1X", array=[[constant]])
+    mean = fits.Column("calibrationMean", "D", array=[2.5])
+    fits.append(path, fits.BinTableHDU.from_columns([flags, mean]).data)
+    with pytest.warns(JaispWarning, match="PhotoCalib varies") if not constant else nullcontext():
+        image = read_rubin(path)
+    np.testing.assert_allclose(image.data["g"], 2.5 * pixels(1, sd=2.0), rtol=1e-5)
+    assert image.meta["calibration"] == {"g": "PhotoCalib"}
 
 
 @pytest.mark.parametrize(
