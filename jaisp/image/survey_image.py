@@ -9,7 +9,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from scipy import ndimage
 
 from jaisp.exceptions import BandError, ImageError, WCSError
-from jaisp.image._inputs import celestial_wcs, parse_image, parse_mask, parse_psf, parse_variance
+from jaisp.image._inputs import celestial_wcs, grid_shift, parse_image, parse_mask, parse_psf, parse_variance
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
 from jaisp.image._units import NJY
@@ -297,8 +297,7 @@ class SurveyImage:
                 f"{where}: the WCS gives no sky position for the image's corners; check CRPIX and CRVAL"
             )
         for band, other in stated.items():
-            shift = np.hypot(*(np.array(other.world_to_pixel_values(*sky)) - corners.T)).max()
-            if not shift <= 0.05:
+            if not (shift := grid_shift(self.wcs, other, self.shape)) <= 0.05:
                 raise ImageError(
                     f"{where}: the WCS of band {band} differs from the image's by {shift:.3g} px; {_ONE_GRID}"
                 )

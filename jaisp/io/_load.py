@@ -13,6 +13,7 @@ import numpy as np
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning
 from jaisp.image import SurveyImage
+from jaisp.image._inputs import grid_shift
 from jaisp.io._bands import stem
 from jaisp.io._calibration import uncertainty_factor, zero_point_factor
 from jaisp.io._fits import find_planes, open_fits, plane_wcs, split_prefix
@@ -152,6 +153,7 @@ def _load(plane, rules, zero_point, psf, notes):
     """Read one band: pixels in nJy, variance, mask, PSF and WCS."""
     companions = rules.companions(plane)
     with open_fits(plane.path) as hdus:
+        plane.wcs = wcs = plane_wcs(plane, hdus)
         factor, source = zero_point_factor(plane, hdus, notes, given=zero_point)
         if factor is None:
             factor, source = rules.default_factor(plane, notes)
@@ -164,7 +166,6 @@ def _load(plane, rules, zero_point, psf, notes):
                 variance = _to_variance(values, kind, own)
                 break
         bits, header = _beside(hdus, plane, "mask", companions, data.shape)
-        wcs = plane_wcs(plane)
         if psf is None and "psf" in plane.hdus:
             psf = read_psf(hdus, plane, wcs, data.shape, number=plane.hdus["psf"])
     psf = companions.get("psf") if psf is None else psf
@@ -258,11 +259,7 @@ def _check_grid(planes, band, shape, wcs, loaded):
             f"{other}: band {band} has shape {shape}, band {first} of {one} has {loaded[first].shape}; "
             "all bands of one survey must lie on one grid: reproject them first"
         )
-    ny, nx = shape
-    corners = np.array([[0, nx - 1, 0, nx - 1], [0, 0, ny - 1, ny - 1]], float)
-    with np.errstate(all="ignore"):
-        there = np.array(wcs[band].world_to_pixel_values(*wcs[first].pixel_to_world_values(*corners)))
-    shift = np.hypot(*(there - corners)).max()
+    shift = grid_shift(wcs[first], wcs[band], shape)
     if not shift <= 0.05:
         raise ImageError(
             f"{other}: the WCS of band {band} differs from that of band {first} in {one} by {shift:.3g} px; "

@@ -10,7 +10,6 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from jaisp.exceptions import FileError
 from jaisp.image._units import factor_of, stated_counts
 from jaisp.io._bands import MER_NAME
-from jaisp.io._fits import plane_wcs
 from jaisp.io._load import Rules, file_list, psf_beside, read_survey, sibling, stem, without_companions
 from jaisp.surveys import EUCLID
 
@@ -107,7 +106,7 @@ def _companions(plane):
 
 def _default_factor(plane, notes):
     """Factor to nJy where the file states no zero point, and no unit but counts."""
-    scale = 3600 * np.min(proj_plane_pixel_scales(plane_wcs(plane)))
+    scale = 3600 * np.min(proj_plane_pixel_scales(plane.wcs))
     zero_point = _ACS_F814W_ZERO_POINT if scale < _FINEST_MER else _Q1_ZERO_POINTS[plane.band]
     unit = f"BUNIT {counts!r}" if (counts := stated_counts(plane.get)) else "no BUNIT"
     notes.append(f"{plane}: no MAGZERO and {unit}; zero point {zero_point} assumed (else give zero_point=)")

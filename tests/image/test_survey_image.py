@@ -371,6 +371,19 @@ def test_bands_must_share_the_wcs(make, pixels):
     )
 
 
+def test_bands_must_share_the_sky_not_its_numbers(pixels):
+    fk5 = make_wcs()
+    fk5.wcs.radesys, fk5.wcs.equinox = "FK5", 2000.0
+    both = {"VIS": NDData(pixels, wcs=make_wcs()), "H": NDData(pixels, wcs=fk5)}
+    fails(
+        ImageError,
+        "the WCS of band H differs from the image's by 0.153 px",
+        SurveyImage,
+        both,
+        survey="euclid",
+    )
+
+
 def test_psfs(make):
     image = make(psf={"VIS": 3.0 * moffat_psf(2.0, 21, beta=2.5)})
     assert image.psf_source["VIS"] == "given"

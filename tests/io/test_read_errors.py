@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispError, JaispWarning, WCSError
@@ -177,6 +178,18 @@ def test_bands_on_different_grids(tmp_path):
         read_rubin,
         [one, turned],
     )
+
+
+def test_bands_in_different_frames(tmp_path):
+    """The same numbers in ICRS and FK5 are not the same place; the same place in two frames is one grid."""
+    cards = wcs_cards(crval=(150.1, 2.2))
+    icrs = write_rubin(tmp_path / "icrs.fits", band="g", wcs=cards)
+    fk5 = write_rubin(tmp_path / "fk5.fits", band="r", wcs={**cards, "RADESYS": "FK5", "EQUINOX": 2000.0})
+    fails(ImageError, f"{fk5}: the WCS of band r differs from that of band g", read_rubin, [icrs, fk5])
+    centre = SkyCoord(150.1, 2.2, unit="deg").fk5
+    same = wcs_cards(crval=(centre.ra.deg, centre.dec.deg))
+    same = write_rubin(tmp_path / "same.fits", band="r", wcs={**same, "RADESYS": "FK5", "EQUINOX": 2000.0})
+    assert read_rubin([icrs, same]).bands == ("g", "r")
 
 
 def test_useless_pixels(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
-from astropy.wcs import WCS
+from astropy.wcs import WCS, DistortionLookupTable
 
 from jaisp.exceptions import JaispWarning
 from jaisp.io import read_rubin
@@ -341,6 +341,22 @@ def test_wcs_is_that_of_the_sky_not_of_the_parent_pixels(tmp_path):
     x, y = np.array([0.0, 12.3, 39.0]), np.array([5.0, 0.7, 39.0])
     np.testing.assert_allclose(
         image.wcs.pixel_to_world_values(x, y), expected.pixel_to_world_values(x, y), rtol=0, atol=1e-10
+    )
+
+
+def test_wcs_with_a_table_of_distortion(tmp_path):
+    wcs = WCS(fits.Header(wcs_cards()))
+    y, x = np.indices((40, 40), np.float32)
+    wcs.cpdis1 = DistortionLookupTable(3 + 0.01 * y, (1, 1), (1, 1), (1, 1))
+    wcs.cpdis2 = DistortionLookupTable(-2 + 0.02 * x, (1, 1), (1, 1), (1, 1))
+    hdus = wcs.to_fits(relax=True)
+    hdus[0].data = pixels()
+    hdus[0].header.update({"BUNIT": "nJy", "FILTER": "g"})
+    hdus.writeto(tmp_path / "a.fits")
+    place = np.array([0.0, 12.3, 39.0]), np.array([5.0, 0.7, 39.0])
+    image = read_rubin(tmp_path / "a.fits")
+    np.testing.assert_allclose(
+        image.wcs.pixel_to_world_values(*place), wcs.pixel_to_world_values(*place), rtol=0, atol=1e-10
     )
 
 
