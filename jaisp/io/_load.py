@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning
+from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning, WCSError
 from jaisp.image import SurveyImage
-from jaisp.image._inputs import grid_shift
+from jaisp.image._inputs import grid_shift, header_wcs
 from jaisp.io._bands import stem
 from jaisp.io._calibration import uncertainty_factor, zero_point_factor
 from jaisp.io._fits import find_planes, open_fits, plane_wcs, split_prefix
@@ -23,8 +23,9 @@ from jaisp.surveys import get_survey
 
 _SENTINEL = 1e20
 _MOST_FLAGGED = 0.5
+_ANOTHER_PLACE = 0.5  # pixels
 
-__all__ = ["Rules", "file_list", "psf_beside", "read_survey", "sibling", "stem", "without_companions"]
+__all__ = ["Rules", "file_list", "psf_beside", "read_survey", "siblings", "stem", "without_companions"]
 
 
 @dataclass
@@ -36,22 +37,23 @@ class Rules:
     Parameters
     ----------
     companions : callable
-        ``companions(plane)``: paths of files that belong to a plane, by kind (``rms``, ``mask``, ``psf``).
+        ``companions(plane)``: paths of files that may belong to a plane, the likeliest first, by kind
+        (``rms``, ``mask``, ``psf``).
     default_factor : callable
         ``default_factor(plane, notes)``: factor to nJy of a file that states no zero point, and a word on it.
     bad_bits : callable
         ``bad_bits(bits, header, plane, notes)``: bool array from integer mask bits.
     assume_bands : callable
         ``assume_bands(planes, notes)``: bands of a cube that says none, or None.
-    spare_flags : bool
-        Whether flags that mark most of an image are disbelieved.
+    spare_flags : callable
+        ``spare_flags(plane)``: whether flags that mark most of an image are disbelieved.
     """
 
     companions: callable
     default_factor: callable
     bad_bits: callable
     assume_bands: callable
-    spare_flags: bool = False
+    spare_flags: callable
 
 
 def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
@@ -168,7 +170,7 @@ def _load(plane, rules, zero_point, psf, notes):
         bits, header = _beside(hdus, plane, "mask", companions, data.shape)
         if psf is None and "psf" in plane.hdus:
             psf = read_psf(hdus, plane, wcs, data.shape, number=plane.hdus["psf"])
-    psf = companions.get("psf") if psf is None else psf
+    psf = companions.get("psf", [None])[0] if psf is None else psf
     if isinstance(psf, (str, os.PathLike)):
         with open_fits(os.fspath(psf)) as hdus:
             psf = read_psf(hdus, plane, wcs, data.shape)
@@ -179,7 +181,7 @@ def _load(plane, rules, zero_point, psf, notes):
         if bits.dtype.kind == "f":
             bits = np.nan_to_num(bits).astype(np.int64)
         mask = rules.bad_bits(bits, header, plane, notes)
-        if rules.spare_flags:
+        if rules.spare_flags(plane):
             mask = _spare(plane, mask, data, variance, notes)
     return {"data": data, "variance": variance, "mask": mask, "psf": psf, "wcs": wcs, "calibration": source}
 
@@ -198,22 +200,43 @@ def _pixels(hdus, plane, kind):
 def _beside(hdus, plane, kind, companions, shape):
     """Pixels of another plane of the same band and their header, from its HDU or from a companion file."""
     if kind in plane.hdus:
-        array, header, where = _pixels(hdus, plane, kind), hdus[plane.hdus[kind]].header, str(plane)
-    elif kind in companions:
-        where = companions[kind]
+        array = _pixels(hdus, plane, kind)
+        if array.shape != shape:
+            raise ImageError(f"{plane}: {_other_shape(kind, plane, array.shape, shape)}")
+        return array, hdus[plane.hdus[kind]].header
+    problems = []
+    for where in companions.get(kind, ()):
         with open_fits(where) as others:
             number = next(
                 (i for i, hdu in enumerate(others) if hdu.header.get("NAXIS") == 2 and hdu.is_image), None
             )
-            if number is None:
-                raise ImageError(f"{where}: holds no image")
-            other = type(plane)(where, None, {kind: number}, [others[number].header])
-            array, header = _pixels(others, other, kind), others[number].header.copy()
-    else:
-        return None, None
-    if array.shape != shape:
-        raise ImageError(f"{where}: {kind} of band {plane.band} has shape {array.shape}, its image {shape}")
-    return array, header
+            if (problem := _misfit(others, number, kind, plane, shape)) is None:
+                other = type(plane)(where, None, {kind: number}, [others[number].header])
+                return _pixels(others, other, kind), others[number].header.copy()
+            problems.append(f"{where}: {problem}")
+    if problems:
+        raise ImageError(problems[0])
+    return None, None
+
+
+def _misfit(hdus, number, kind, plane, shape):
+    """What tells that an image in a companion file is not of a plane, or None."""
+    if number is None:
+        return "holds no image"
+    hdu = hdus[number]
+    if hdu.shape != shape:
+        return _other_shape(kind, plane, hdu.shape, shape)
+    try:
+        wcs = header_wcs(hdu.header, hdus.filename(), hdus)
+    except WCSError:
+        wcs = None  # it is not needed
+    if wcs is not None and not (shift := grid_shift(plane.wcs, wcs, shape)) <= _ANOTHER_PLACE:
+        return f"{kind} of band {plane.band} lies {shift:.3g} px off its image; put that of the image there"
+    return None
+
+
+def _other_shape(kind, plane, shape, image):
+    return f"{kind} of band {plane.band} has shape {shape}, its image {image}"
 
 
 def _to_variance(values, kind, factor):
@@ -282,16 +305,29 @@ def _given_psfs(psf, planes):
     return dict(zip(sorted(planes, key=lambda band: planes[band].order), psf, strict=True))
 
 
-def sibling(path, pattern):
-    """Newest file beside ``path`` whose name matches a glob pattern, or None."""
-    found = sorted(Path(path).parent.glob(pattern))
-    return os.fspath(found[-1]) if found else None
+def siblings(path, pattern):
+    """
+    Files beside ``path`` whose names match a glob pattern, those first that share most with its own name (the
+    same cutout of a tile), then the newest by the dates in their names.
+    """
+
+    def rank(other):
+        name = stem(other)
+        date = re.search(r"[0-9]{8}T[0-9]{6}[.0-9]*", name)
+        return len(words & _words(name)), date[0] if date else "", name
+
+    words = _words(stem(path))
+    return [os.fspath(other) for other in sorted(Path(path).parent.glob(pattern), key=rank, reverse=True)]
+
+
+def _words(name):
+    return set(re.findall("[A-Za-z0-9]+", name))
 
 
 def psf_beside(path):
     """PSF file beside an image, as a mapping from kind to path."""
     name = glob.escape(stem(path))
     for pattern in (f"{name}_[pP][sS][fF].fits*", f"[pP][sS][fF]_{name}.fits*"):
-        if other := sibling(path, pattern):
-            return {"psf": other}
+        if others := siblings(path, pattern):
+            return {"psf": others}
     return {}

@@ -5,7 +5,8 @@ import numpy as np
 
 from jaisp.exceptions import ImageError
 from jaisp.image._units import factor_of, stated_counts
-from jaisp.io._load import Rules, file_list, psf_beside, read_survey, without_companions
+from jaisp.io._load import Rules, psf_beside, read_survey
+from jaisp.io._mer import INVALID, flagged, images_only, is_mer, mer_companions
 from jaisp.surveys import RUBIN
 
 __all__ = ["BAD_MASK_PLANES", "read_rubin"]
@@ -64,14 +65,16 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     COSMIC_RAY and DETECTION_EDGE) are masked, by the bits that the ``MP_`` cards of the file give, or its
     ``MSKN`` and ``MSKM`` cards.
     """
-    rules = Rules(_companions, _default_factor, _bad_bits, _assume_bands)
-    files = without_companions(file_list(files), ("psf",))
+    rules = Rules(
+        _companions, _default_factor, _bad_bits, _assume_bands, spare_flags=lambda plane: is_mer(plane.path)
+    )
+    files = images_only(files, ("psf",))
     return read_survey(files, RUBIN, rules, bands=bands, psf=psf, zero_point=zero_point)
 
 
 def _companions(plane):
-    """PSF file beside a band's file."""
-    return psf_beside(plane.path)
+    """PSF file beside a band's file; RMS, FLAG and PSF beside a mosaic of MER."""
+    return mer_companions(plane.path) if is_mer(plane.path) else psf_beside(plane.path)
 
 
 def _default_factor(plane, notes):
@@ -92,6 +95,8 @@ def _default_factor(plane, notes):
 
 def _bad_bits(bits, header, plane, notes):
     """Pixels of which a bit is set that makes them useless; the numbers differ from file to file."""
+    if is_mer(plane.path):
+        return flagged(bits, (INVALID,))
     values = _mask_planes(header, plane)
     if not values:
         if bits.dtype.kind == "b" or bits.max(initial=0) <= 1:

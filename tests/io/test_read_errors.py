@@ -285,6 +285,17 @@ def test_companions_of_another_shape(tmp_path):
     fails(ImageError, "rms of band VIS has shape (20, 20), its image (40, 40)", read_euclid, path)
 
 
+def test_companions_of_another_place(tmp_path):
+    path = write_mer(tmp_path, rms=None)
+    rms = tmp_path / path.name.replace("BGSUB-MOSAIC-VIS", "MOSAIC-VIS-RMS")
+    cards = wcs_cards(0.1, crpix=(120.5, 20.5))
+    image_hdu(np.ones((40, 40)), primary=True, **cards).writeto(rms)
+    fails(ImageError, f"{rms}: rms of band VIS lies 100 px off its image; put", read_euclid, path)
+    # One whose WCS says nothing is taken.
+    fits.setval(rms, "CRVAL1", value="abc")
+    assert read_euclid(path).noise["VIS"].stated
+
+
 def test_no_image(tmp_path):
     path = tmp_path / "table_g.fits"
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns([])]).writeto(path)

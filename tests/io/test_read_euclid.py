@@ -121,6 +121,36 @@ def test_mer_files_beside_the_mosaic(tmp_path, band):
     np.testing.assert_allclose(image.psf[name], psf_image(21, 0.9), atol=1e-4)
 
 
+@pytest.mark.parametrize("cuts", [("_cut1", "_cut2"), ("_east", "_b"), ("", "_2")])
+def test_companions_of_several_cutouts_of_one_tile(tmp_path, cuts):
+    """Those that share most with the image's name, and in any case those of the same place."""
+    paths = []
+    for number, cut in enumerate(cuts):
+        flags = np.zeros((40, 40), np.int32)
+        flags[number, 3] = 1
+        wcs = wcs_cards(0.1, crpix=(20.5 - 100 * number, 20.5))
+        paths.append(write_mer(tmp_path, rms=2.0 + number, flags=flags, wcs=wcs, cut=cut))
+    for number, path in enumerate(paths):
+        image = read_euclid(path)
+        np.testing.assert_allclose(image.variance["VIS"], ((2 + number) * VIS_FACTOR) ** 2, rtol=1e-5)
+        assert np.argwhere(image.mask["VIS"]).tolist() == [[number, 3]]
+
+
+def test_companions_by_name_alone(tmp_path):
+    """Cutouts of one place and shape, as of two versions of a mosaic, have their own."""
+    paths = [write_mer(tmp_path, rms=rms, cut=f"_cut{rms:.0f}") for rms in (2.0, 3.0)]
+    for path, rms in zip(paths, (2.0, 3.0), strict=True):
+        np.testing.assert_allclose(read_euclid(path).variance["VIS"], (rms * VIS_FACTOR) ** 2, rtol=1e-5)
+
+
+def test_newest_version_of_a_companion(tmp_path):
+    path = write_mer(tmp_path, rms=None)
+    for number, version in enumerate(("BB87CE_20241104T161703.183124Z", "0A87CE_20251231T161703.183124Z"), 2):
+        name = f"EUC_MER_MOSAIC-VIS-RMS_{TILE}-{version}_00.00.fits"
+        image_hdu(np.full((40, 40), float(number)), primary=True).writeto(tmp_path / name)
+    np.testing.assert_allclose(read_euclid(path).variance["VIS"], (3 * VIS_FACTOR) ** 2, rtol=1e-5)
+
+
 def test_a_shell_pattern_catches_companions_too(tmp_path):
     write_mer(tmp_path, band="VIS", flags=np.zeros((40, 40), np.int32))
     write_mer(tmp_path, band="NIR-J")

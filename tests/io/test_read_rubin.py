@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS, DistortionLookupTable
 
-from jaisp.exceptions import JaispWarning
+from jaisp.exceptions import FileError, JaispWarning
 from jaisp.io import read_rubin
 
 from ._layouts import (
@@ -20,6 +20,7 @@ from ._layouts import (
     psf_image,
     wcs_cards,
     write_cutout,
+    write_mer,
     write_rubin,
 )
 
@@ -367,6 +368,22 @@ def test_ground_bands_of_a_cutout(tmp_path):
     np.testing.assert_allclose(image.data["g"], pixels(1, sd=2.0) * 3.6308, rtol=1e-4)
     np.testing.assert_allclose(image.variance["g"], (2 * 3.6308) ** 2, rtol=1e-4)
     assert image.meta["filters"] == {"u": "MEGACAM_U", "g": "HSC_G"}
+
+
+def test_ground_bands_of_mer(tmp_path):
+    """Mosaics of ground bands come with RMS, FLAG and PSF files, as Euclid's own do."""
+    flags = np.zeros((40, 40), np.int32)
+    flags[5, 6], flags[7, 8] = 1, 1 << 8
+    path = write_mer(tmp_path, band="DES-G", rms=3.0, flags=flags)
+    for files in (path, sorted(tmp_path.glob("*.fits"))):
+        image = read_rubin(files)
+        assert image.bands == ("g",)
+        assert image.meta["files"] == {"g": str(path)}
+        np.testing.assert_allclose(image.variance["g"], (3 * 10 ** (1.4 / 2.5)) ** 2, rtol=1e-5)
+        assert np.argwhere(image.mask["g"]).tolist() == [[5, 6]]
+        assert image.psf_source["g"] == "given"
+    with pytest.raises(FileError, match="is an RMS, FLAG, PSF or background file; give the mosaic"):
+        read_rubin(sorted(tmp_path.glob("*-RMS_*.fits")))
 
 
 def test_two_cameras_in_one_band_are_chosen_by_name(tmp_path):
