@@ -175,7 +175,8 @@ def _load(plane, rules, zero_point, psf, notes):
         with open_fits(os.fspath(psf)) as hdus:
             psf = read_psf(hdus, plane, wcs, data.shape)
     # Double precision ends here: in other units the numbers may be too small for single.
-    data = np.multiply(data, factor, out=data).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what is too large is masked
+        data = np.multiply(data, factor, out=data).astype(np.float32, copy=False)
     mask = None
     if bits is not None:
         if bits.dtype.kind == "f":

@@ -202,6 +202,13 @@ def test_units_whose_squares_need_double_precision(tmp_path, unit, factor, kind)
     np.testing.assert_allclose(image.variance["g"], 9, rtol=1e-5)
 
 
+def test_pixels_too_large_for_single_precision_are_masked(tmp_path):
+    data = pixels().astype(float)
+    data[3, 4] = 1e300
+    image_hdu(data, primary=True, BUNIT="nJy", **wcs_cards()).writeto(tmp_path / "g.fits")
+    assert np.argwhere(read_rubin(tmp_path / "g.fits").mask["g"]).tolist() == [[3, 4]]
+
+
 @pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN", "cts/s"])
 def test_zero_point_for_counts(tmp_path, unit):
     path = write_rubin(tmp_path / "a.fits", unit=unit, primary_cards={"MAGZERO": 28.9})
