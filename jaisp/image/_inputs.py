@@ -17,6 +17,7 @@ from jaisp.image._units import NJY, header_factor, stated_counts, to_njy, zero_p
 __all__ = [
     "BandInput",
     "celestial_wcs",
+    "grid_shift",
     "native",
     "parse_image",
     "parse_mask",
@@ -85,11 +86,22 @@ def celestial_wcs(wcs, where="image"):
     return wcs
 
 
-def header_wcs(header, where):
+def grid_shift(wcs, other, shape):
+    """Largest distance in pixels, over the corners of an image, between the places of one sky by two WCS."""
+    ny, nx = shape
+    corners = np.array([[0, nx - 1, 0, nx - 1], [0, 0, ny - 1, ny - 1]], float)
+    with np.errstate(all="ignore"):
+        # Through sky positions, not their numbers, which differ from frame to frame.
+        there = np.array(other.world_to_pixel(wcs.pixel_to_world(*corners)))
+    return np.hypot(*(there - corners)).max()
+
+
+def header_wcs(header, where, hdus=None):
     """
     Celestial WCS of a FITS header, None if it has none.
 
-    Where a header has both CD and PC cards (as MER cutouts have), CD is what counts.
+    Where a header has both CD and PC cards (as MER cutouts have), CD is what counts. ``hdus`` is the open
+    file, which may hold tables of distortion.
     """
     if "CTYPE1" not in header:
         return None
@@ -105,7 +117,7 @@ def header_wcs(header, where):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             warnings.simplefilter("ignore", RuntimeWarning)
-            wcs = WCS(cards)
+            wcs = WCS(cards, hdus)
     except Exception as error:
         # wcslib raises many kinds of errors for headers that cannot be right.
         reason = " ".join(str(error).split())[:100]

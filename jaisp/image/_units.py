@@ -10,13 +10,23 @@ import numpy as np
 from jaisp.exceptions import ImageError
 from jaisp.surveys import AB_ZERO_POINT
 
-__all__ = ["NJY", "factor_of", "flux_factor", "header_factor", "stated_counts", "to_njy", "zero_point_card"]
+__all__ = [
+    "NJY",
+    "checked_factor",
+    "factor_of",
+    "flux_factor",
+    "header_factor",
+    "number_card",
+    "stated_counts",
+    "to_njy",
+    "zero_point_card",
+]
 
 NJY = u.nJy
 _NANOMAGGY = 22.5
 _ZERO_POINT_KEYS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPOINT", "ZEROPNT", "PHOTZP", "ABZP", "ZP")
 _COUNTS = re.compile(
-    r"^(adu|dn|counts?|ct|e-?|electrons?|photons?|ph|none|unknown|1)?"
+    r"^(adu|dn|counts?|cts?|e-?|electrons?|photons?|ph|none|unknown|1)?"
     r"([ /*.]*(s|sec|second)s?(\*\*-1|\^-1|-1)?)?$",
     re.IGNORECASE,
 )
@@ -27,11 +37,14 @@ _SPELLINGS = {
     "ujy": "uJy",
     "nanojansky": "nJy",
     "njansky": "nJy",
+    "nanojy": "nJy",
+    "microjy": "uJy",
     "microjansky": "uJy",
     "nanomaggy": "nmgy",
     "nanomaggies": "nmgy",
     "nmgy": "nmgy",
 }
+_LARGEST_ZERO_POINT = 60
 _ALLOWED = "flux density per pixel that converts to nJy (nJy, uJy, Jy, AB, ...)"
 _ALLOWED_IN_FILES = "nJy, uJy, Jy, AB, nanomaggy, or counts with a zero point (zero_point= or MAGZERO)"
 
@@ -41,8 +54,24 @@ def factor_of(zero_point):
     return 10 ** ((AB_ZERO_POINT - float(zero_point)) / 2.5)
 
 
-def flux_factor(unit):
-    """Factor to nJy of a unit of flux density, of which "per pixel" may be said or not; None for others."""
+def checked_factor(zero_point, what):
+    """`factor_of` what a user or a file gives as ``what``, refusing what is no AB magnitude."""
+    try:
+        number = float(zero_point)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not abs(number) <= _LARGEST_ZERO_POINT:
+        limits = f"{-_LARGEST_ZERO_POINT} to {_LARGEST_ZERO_POINT}"
+        raise ImageError(f"{what} is {zero_point!r}; allowed: an AB magnitude, {limits}")
+    return factor_of(number)
+
+
+def flux_factor(unit, power=1):
+    """
+    Factor to nJy of a unit that is one of flux density once it is raised to ``power``; None for others.
+
+    "Per pixel" may be said or not.
+    """
     scale = 1.0
     if isinstance(unit, str):
         word, rest = re.match(r"\s*([A-Za-z]*)(.*)", unit, re.DOTALL).groups()
@@ -53,7 +82,7 @@ def flux_factor(unit):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", u.UnitsWarning)
-            unit = u.Unit(unit)
+            unit = u.Unit(unit) ** power
     except (ValueError, TypeError):
         return None
     if isinstance(unit, u.UnitBase):  # magnitudes are none
@@ -111,16 +140,16 @@ def header_factor(get, where):
             raise ImageError(
                 f"{where}: unit {unit!r} is not a flux density per pixel; allowed: {_ALLOWED_IN_FILES}"
             )
-    if (flux := _number_of(get, "FLUXMAG0", where)) is not None and flux > 0:
-        return factor_of(2.5 * np.log10(flux)), "FLUXMAG0"
+    if (flux := number_card(get, "FLUXMAG0", where)) is not None and flux > 0:
+        return checked_factor(2.5 * float(np.log10(flux)), f"{where}: zero point by FLUXMAG0"), "FLUXMAG0"
     return None, ""
 
 
 def zero_point_card(get, where):
     """Factor to nJy that the zero point of a header states, with the card that told, or ``(None, "")``."""
     for key in _ZERO_POINT_KEYS:
-        if (value := _number_of(get, key, where)) is not None:
-            return factor_of(value), key
+        if (value := number_card(get, key, where)) is not None:
+            return checked_factor(value, f"{where}: {key} of its header"), key
     return None, ""
 
 
@@ -129,7 +158,7 @@ def _unit_of(get):
     return unit.strip() if isinstance(unit, str) else ""
 
 
-def _number_of(get, key, where):
+def number_card(get, key, where):
     """Return a card's number, also where it stands in quotes, or None if there is no such card."""
     value = get(key)
     if value is None or value == "":

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
+from scipy import ndimage
 
 from jaisp.exceptions import BandError, ImageError, WCSError
-from jaisp.image._inputs import celestial_wcs, parse_image, parse_mask, parse_psf, parse_variance
+from jaisp.image._inputs import celestial_wcs, grid_shift, parse_image, parse_mask, parse_psf, parse_variance
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
 from jaisp.image._units import NJY
@@ -27,6 +28,8 @@ _SENTINEL_VARIANCE = 1e20
 # Blank values such as -1e30, and what single precision cannot square.
 _LARGEST = 1e15
 _SMALLEST_VARIANCE = 1e-30
+# Pixels on either side of the middle that tell whether values repeat.
+_REPEATS = 50_000
 _ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
 
@@ -242,8 +245,8 @@ class SurveyImage:
                 "give the variance, or an image with data in it"
             )
         zero = data == 0
-        if zero.any() and _zeros_are_gaps(data, zero, stated=stated):
-            self._mask_out(band, mask, zero, "exactly 0 (no data)")
+        if zero.any():
+            self._mask_out(band, mask, _gaps(data, zero, stated=stated), "exactly 0 (no data)")
         if mask.all():
             raise ImageError(f"{where}: every pixel is masked; give a band that has usable pixels")
         data[~finite] = 0
@@ -294,8 +297,7 @@ class SurveyImage:
                 f"{where}: the WCS gives no sky position for the image's corners; check CRPIX and CRVAL"
             )
         for band, other in stated.items():
-            shift = np.hypot(*(np.array(other.world_to_pixel_values(*sky)) - corners.T)).max()
-            if not shift <= 0.05:
+            if not (shift := grid_shift(self.wcs, other, self.shape)) <= 0.05:
                 raise ImageError(
                     f"{where}: the WCS of band {band} differs from the image's by {shift:.3g} px; {_ONE_GRID}"
                 )
@@ -467,15 +469,35 @@ class SurveyImage:
         )
 
 
-def _zeros_are_gaps(data, zero, *, stated):
+def _gaps(data, zero, *, stated):
     """
-    Tell whether pixels of exactly 0 are places without data.
+    Pixels of exactly 0 that are places without data.
 
-    Noisy floating-point sky is never exactly 0. Images of counts and noiseless images are.
+    Noisy floating-point sky is never exactly 0. Where values repeat, as in counts and in images that were
+    quantised for compression, 0 is one of them, and only areas larger than chance makes them are gaps.
+    Noiseless images have no gaps.
     """
     values = data[~zero & np.isfinite(data)]
     if values.size == 0:
-        return True
-    if np.all(values == np.rint(values)):
-        return False
-    return not stated or np.mean(values < 0) > 0.01
+        return zero
+    if stated and np.mean(values < 0) <= 0.01:
+        return np.zeros_like(zero)
+    # Neighbours in a row: compression quantises each row by itself.
+    middle = values.size // 2
+    sample = values[max(0, middle - _REPEATS) : middle + _REPEATS]
+    levels = np.unique(sample)
+    if len(levels) > 0.98 * len(sample) or (len(levels) > 1 and levels[0] > 2 * (levels[1] - levels[0])):
+        return zero
+    # So many zeros together, in a square or in a line, are not to be expected once in a hundred images.
+    count = np.log(100 * zero.size) / np.log(zero.size / np.count_nonzero(zero))
+    # Resampled pixels go in pairs.
+    side, line = (2 * int(np.ceil(n)) + 1 for n in (np.sqrt(count), count))
+    return _opened(zero, (side, side)) | _opened(zero, (1, line)) | _opened(zero, (line, 1))
+
+
+def _opened(areas, size):
+    """Those parts of ``areas`` that a rectangle of ``size`` fits into."""
+    for take in (ndimage.minimum_filter1d, ndimage.maximum_filter1d):
+        for axis, length in enumerate(size):
+            areas = take(areas, length, axis=axis, mode="constant")
+    return areas

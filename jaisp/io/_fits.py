@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispError, WCSError
 from jaisp.image._inputs import header_wcs
@@ -61,6 +62,8 @@ class Plane:
         Band of the survey, once it is resolved.
     order : int
         Place among all the images given.
+    wcs : `~astropy.wcs.WCS` or None
+        Celestial WCS, once the image is read.
     """
 
     path: str
@@ -73,6 +76,7 @@ class Plane:
     wanted: list | None = None
     band: str | None = None
     order: int = 0
+    wcs: WCS | None = None
 
     def __str__(self):
         return f"{self.path}[{self.hdus['image']}]" if self.label else self.path
@@ -261,10 +265,10 @@ def _name_of(hdu):
     return None, None
 
 
-def plane_wcs(plane):
+def plane_wcs(plane, hdus):
     """Celestial WCS of a plane, from the header of its image or of PRIMARY."""
     for header in plane.headers:
-        if (wcs := header_wcs(header, str(plane))) is not None:
+        if (wcs := header_wcs(header, str(plane), hdus)) is not None:
             return wcs
     raise WCSError(
         f"{plane}: no celestial WCS in its header; it needs CTYPE1, CTYPE2 like RA---TAN, DEC--TAN"

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning
+from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning, WCSError
 from jaisp.image import SurveyImage
+from jaisp.image._inputs import grid_shift, header_wcs
 from jaisp.io._bands import stem
-from jaisp.io._calibration import zero_point_factor
+from jaisp.io._calibration import uncertainty_factor, zero_point_factor
 from jaisp.io._fits import find_planes, open_fits, plane_wcs, split_prefix
 from jaisp.io._psf_file import read_psf
 from jaisp.io._resolve import resolve_bands
@@ -22,8 +23,9 @@ from jaisp.surveys import get_survey
 
 _SENTINEL = 1e20
 _MOST_FLAGGED = 0.5
+_ANOTHER_PLACE = 0.5  # pixels
 
-__all__ = ["Rules", "file_list", "psf_beside", "read_survey", "sibling", "stem", "without_companions"]
+__all__ = ["Rules", "file_list", "psf_beside", "read_survey", "siblings", "stem", "without_companions"]
 
 
 @dataclass
@@ -35,22 +37,23 @@ class Rules:
     Parameters
     ----------
     companions : callable
-        ``companions(plane)``: paths of files that belong to a plane, by kind (``rms``, ``mask``, ``psf``).
+        ``companions(plane)``: paths of files that may belong to a plane, the likeliest first, by kind
+        (``rms``, ``mask``, ``psf``).
     default_factor : callable
         ``default_factor(plane, notes)``: factor to nJy of a file that states no zero point, and a word on it.
     bad_bits : callable
         ``bad_bits(bits, header, plane, notes)``: bool array from integer mask bits.
     assume_bands : callable
         ``assume_bands(planes, notes)``: bands of a cube that says none, or None.
-    spare_flags : bool
-        Whether flags that mark most of an image are disbelieved.
+    spare_flags : callable
+        ``spare_flags(plane)``: whether flags that mark most of an image are disbelieved.
     """
 
     companions: callable
     default_factor: callable
     bad_bits: callable
     assume_bands: callable
-    spare_flags: bool = False
+    spare_flags: callable
 
 
 def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
@@ -68,15 +71,13 @@ def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
     planes = resolve_bands(planes, survey, bands)
     planes = {band: planes[band] for band in survey.band_names if band in planes}
     zero_points = _by_band(zero_point, planes, "zero_point")
-    psfs = _given_psfs(psf, planes, survey)
+    psfs = _given_psfs(psf, planes)
     parts = {name: {} for name in ("data", "variance", "mask", "psf", "calibration")}
     wcs = {}
     for band, plane in planes.items():
-        loaded = _load(plane, rules, zero_points[band], notes)
+        loaded = _load(plane, rules, zero_points[band], psfs.get(band), notes)
         wcs[band] = loaded.pop("wcs")
         _check_grid(planes, band, loaded["data"].shape, wcs, parts["data"])
-        if psfs.get(band) is not None:
-            loaded["psf"] = psfs[band]
         for name, value in loaded.items():
             if value is not None:
                 parts[name][band] = value
@@ -150,70 +151,93 @@ def _by_band(value, planes, what):
     return {band: value.get(band) for band in planes}
 
 
-def _load(plane, rules, zero_point, notes):
+def _load(plane, rules, zero_point, psf, notes):
     """Read one band: pixels in nJy, variance, mask, PSF and WCS."""
     companions = rules.companions(plane)
     with open_fits(plane.path) as hdus:
-        factor, source = zero_point_factor(plane, hdus, given=zero_point)
+        plane.wcs = wcs = plane_wcs(plane, hdus)
+        factor, source = zero_point_factor(plane, hdus, notes, given=zero_point)
         if factor is None:
             factor, source = rules.default_factor(plane, notes)
         data = _pixels(hdus, plane, "image")
         variance = None
         for kind in ("variance", "rms", "weight"):
-            values, _ = _beside(hdus, plane, kind, companions, data.shape)
+            values, header = _beside(hdus, plane, kind, companions, data.shape)
             if values is not None:
-                variance = _to_variance(values, kind, factor)
+                own = factor if zero_point is not None else uncertainty_factor(header, kind, plane, factor)
+                variance = _to_variance(values, kind, own)
                 break
         bits, header = _beside(hdus, plane, "mask", companions, data.shape)
-        wcs = plane_wcs(plane)
-        if "psf" in plane.hdus:
-            psf = read_psf(hdus, plane, number=plane.hdus["psf"], wcs=wcs, shape=data.shape)
-    if "psf" not in plane.hdus:
-        psf = None
-        if "psf" in companions:
-            with open_fits(companions["psf"]) as hdus:
-                psf = read_psf(hdus, plane, wcs=wcs, shape=data.shape)
-    data *= np.float32(factor)
+        if psf is None and "psf" in plane.hdus:
+            psf = read_psf(hdus, plane, wcs, data.shape, number=plane.hdus["psf"])
+    psf = companions.get("psf", [None])[0] if psf is None else psf
+    if isinstance(psf, (str, os.PathLike)):
+        with open_fits(os.fspath(psf)) as hdus:
+            psf = read_psf(hdus, plane, wcs, data.shape)
+    # Double precision ends here: in other units the numbers may be too small for single.
+    with np.errstate(over="ignore"):  # what is too large is masked
+        data = np.multiply(data, factor, out=data).astype(np.float32, copy=False)
     mask = None
     if bits is not None:
         if bits.dtype.kind == "f":
             bits = np.nan_to_num(bits).astype(np.int64)
         mask = rules.bad_bits(bits, header, plane, notes)
-        if rules.spare_flags:
+        if rules.spare_flags(plane):
             mask = _spare(plane, mask, data, variance, notes)
     return {"data": data, "variance": variance, "mask": mask, "psf": psf, "wcs": wcs, "calibration": source}
 
 
 def _pixels(hdus, plane, kind):
-    """Pixels of one kind as a native float32 copy (integers stay so); FITS is big-endian."""
+    """Pixels of one kind as a native copy, of floats but for the integers of masks; FITS is big-endian."""
     array = hdus[plane.hdus[kind]].data
     array = np.squeeze(array) if array.ndim > 3 else array
     if array.ndim == 3:
         array = array[plane.index if plane.index is not None and array.shape[0] == plane.count else 0]
     if array.dtype.kind in "iub" and kind == "mask":
         return array.astype(array.dtype.newbyteorder("="))
-    return np.array(array, dtype=np.float32)
+    return np.array(array, dtype=float if array.dtype.itemsize == 8 else np.float32)
 
 
 def _beside(hdus, plane, kind, companions, shape):
     """Pixels of another plane of the same band and their header, from its HDU or from a companion file."""
     if kind in plane.hdus:
-        array, header, where = _pixels(hdus, plane, kind), hdus[plane.hdus[kind]].header, str(plane)
-    elif kind in companions:
-        where = companions[kind]
+        array = _pixels(hdus, plane, kind)
+        if array.shape != shape:
+            raise ImageError(f"{plane}: {_other_shape(kind, plane, array.shape, shape)}")
+        return array, hdus[plane.hdus[kind]].header
+    problems = []
+    for where in companions.get(kind, ()):
         with open_fits(where) as others:
             number = next(
                 (i for i, hdu in enumerate(others) if hdu.header.get("NAXIS") == 2 and hdu.is_image), None
             )
-            if number is None:
-                raise ImageError(f"{where}: holds no image")
-            other = type(plane)(where, None, {kind: number}, [others[number].header])
-            array, header = _pixels(others, other, kind), others[number].header.copy()
-    else:
-        return None, None
-    if array.shape != shape:
-        raise ImageError(f"{where}: {kind} of band {plane.band} has shape {array.shape}, its image {shape}")
-    return array, header
+            if (problem := _misfit(others, number, kind, plane, shape)) is None:
+                other = type(plane)(where, None, {kind: number}, [others[number].header])
+                return _pixels(others, other, kind), others[number].header.copy()
+            problems.append(f"{where}: {problem}")
+    if problems:
+        raise ImageError(problems[0])
+    return None, None
+
+
+def _misfit(hdus, number, kind, plane, shape):
+    """What tells that an image in a companion file is not of a plane, or None."""
+    if number is None:
+        return "holds no image"
+    hdu = hdus[number]
+    if hdu.shape != shape:
+        return _other_shape(kind, plane, hdu.shape, shape)
+    try:
+        wcs = header_wcs(hdu.header, hdus.filename(), hdus)
+    except WCSError:
+        wcs = None  # it is not needed
+    if wcs is not None and not (shift := grid_shift(plane.wcs, wcs, shape)) <= _ANOTHER_PLACE:
+        return f"{kind} of band {plane.band} lies {shift:.3g} px off its image; put that of the image there"
+    return None
+
+
+def _other_shape(kind, plane, shape, image):
+    return f"{kind} of band {plane.band} has shape {shape}, its image {image}"
 
 
 def _to_variance(values, kind, factor):
@@ -221,10 +245,12 @@ def _to_variance(values, kind, factor):
     with np.errstate(all="ignore"):
         if kind == "rms":
             # A negative RMS is no RMS, though its square would do.
-            return np.where(values > 0, (values * np.float32(factor)) ** 2, np.float32(np.nan))
-        if kind == "weight":
-            return np.float32(factor**2) / np.where(values > 0, values, np.float32(0))
-        return values * np.float32(factor**2)
+            variance = np.where(values > 0, (values * factor) ** 2, np.float32(np.nan))
+        elif kind == "weight":
+            variance = factor**2 / np.where(values > 0, values, np.float32(0))
+        else:
+            variance = values * factor**2
+    return variance.astype(np.float32, copy=False)
 
 
 def _spare(plane, mask, data, variance, notes):
@@ -257,11 +283,7 @@ def _check_grid(planes, band, shape, wcs, loaded):
             f"{other}: band {band} has shape {shape}, band {first} of {one} has {loaded[first].shape}; "
             "all bands of one survey must lie on one grid: reproject them first"
         )
-    ny, nx = shape
-    corners = np.array([[0, nx - 1, 0, nx - 1], [0, 0, ny - 1, ny - 1]], float)
-    with np.errstate(all="ignore"):
-        there = np.array(wcs[band].world_to_pixel_values(*wcs[first].pixel_to_world_values(*corners)))
-    shift = np.hypot(*(there - corners)).max()
+    shift = grid_shift(wcs[first], wcs[band], shape)
     if not shift <= 0.05:
         raise ImageError(
             f"{other}: the WCS of band {band} differs from that of band {first} in {one} by {shift:.3g} px; "
@@ -269,39 +291,44 @@ def _check_grid(planes, band, shape, wcs, loaded):
         )
 
 
-def _given_psfs(psf, planes, survey):
+def _given_psfs(psf, planes):
     """PSFs by band from the keyword: a path, an array or an HDU, one for each band in order or by band."""
     if psf is None:
         return {}
     if isinstance(psf, Mapping):
-        given = _by_band(psf, planes, "psf")
-    elif isinstance(psf, (str, os.PathLike)) or getattr(psf, "ndim", None) == 2 or hasattr(psf, "header"):
-        given = dict.fromkeys(planes, psf)
-    else:
-        psf = list(psf)
-        if len(psf) != len(planes):
-            raise BandError(f"psf holds {len(psf)} PSFs for {len(planes)} bands: {', '.join(planes)}")
-        # In the order of the files, not of the bands.
-        given = dict(zip(sorted(planes, key=lambda band: planes[band].order), psf, strict=True))
-    read = {}
-    for band, value in given.items():
-        if isinstance(value, (str, os.PathLike)):
-            with open_fits(os.fspath(value)) as hdus:
-                value = read_psf(hdus, planes[band])
-        read[band] = value
-    return read
+        return _by_band(psf, planes, "psf")
+    if isinstance(psf, (str, os.PathLike)) or getattr(psf, "ndim", None) == 2 or hasattr(psf, "header"):
+        return dict.fromkeys(planes, psf)
+    psf = list(psf)
+    if len(psf) != len(planes):
+        raise BandError(f"psf holds {len(psf)} PSFs for {len(planes)} bands: {', '.join(planes)}")
+    # In the order of the files, not of the bands.
+    return dict(zip(sorted(planes, key=lambda band: planes[band].order), psf, strict=True))
 
 
-def sibling(path, pattern):
-    """Newest file beside ``path`` whose name matches a glob pattern, or None."""
-    found = sorted(Path(path).parent.glob(pattern))
-    return os.fspath(found[-1]) if found else None
+def siblings(path, pattern):
+    """
+    Files beside ``path`` whose names match a glob pattern, those first that share most with its own name (the
+    same cutout of a tile), then the newest by the dates in their names.
+    """
+
+    def rank(other):
+        name = stem(other)
+        date = re.search(r"[0-9]{8}T[0-9]{6}[.0-9]*", name)
+        return len(words & _words(name)), date[0] if date else "", name
+
+    words = _words(stem(path))
+    return [os.fspath(other) for other in sorted(Path(path).parent.glob(pattern), key=rank, reverse=True)]
+
+
+def _words(name):
+    return set(re.findall("[A-Za-z0-9]+", name))
 
 
 def psf_beside(path):
     """PSF file beside an image, as a mapping from kind to path."""
     name = glob.escape(stem(path))
     for pattern in (f"{name}_[pP][sS][fF].fits*", f"[pP][sS][fF]_{name}.fits*"):
-        if other := sibling(path, pattern):
-            return {"psf": other}
+        if others := siblings(path, pattern):
+            return {"psf": others}
     return {}

@@ -1,23 +1,34 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""PSFs from files: one image, a cube, an HDU for each band, or a MER mosaic of stamps with their table."""
+"""
+PSFs from files: one image, a cube of bands, an HDU for each band, one for each cell of a coadd, or a MER
+mosaic of stamps with their table.
+"""
 
 import re
+import warnings
 
+import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError
+from jaisp.image import normalize_psf
+from jaisp.image._units import number_card
 from jaisp.io._bands import band_of_label
+from jaisp.io._psf import resample_psf
 from jaisp.surveys import SURVEYS
 
 __all__ = ["read_psf"]
 
 _STAMPS = 9  # nearest stamps that are averaged
 _LARGEST_SINGLE = 400  # pixels: a larger image beside a table is a mosaic of stamps
+_SCALES = (1e-3, 10)  # arcsec: cards that say other pixels are not of the sky
+_RATIOS = (1 / 20, 5)  # pixels of a PSF, in those of the image, that can be resampled
 
 
-def read_psf(hdus, plane, *, number=None, wcs=None, shape=None):
+def read_psf(hdus, plane, wcs, shape, *, number=None):
     """
     Read the PSF of a plane.
 
@@ -27,33 +38,90 @@ def read_psf(hdus, plane, *, number=None, wcs=None, shape=None):
         Open file that holds it.
     plane : Plane
         Image that it belongs to.
+    wcs : `~astropy.wcs.WCS`
+        WCS of the image, by which the nearest stamps of a mosaic are found, and its pixels.
+    shape : tuple
+        Shape of the image.
     number : int, optional
         HDU; looked for by name where not given.
-    wcs : `~astropy.wcs.WCS`, optional
-        WCS of the image, by which the nearest stamps of a mosaic are found.
-    shape : tuple, optional
-        Shape of the image.
 
     Returns
     -------
     psf : 2-D float array
-        As it is in the file; of a mosaic of stamps, the mean of the nearest.
+        As it is in the file, or resampled where it states other pixels than the image has; of a mosaic of
+        stamps, the mean of the nearest; of the cells of a coadd, the one in the middle of the image.
     """
+    where = hdus.filename()
     hdu = hdus[_find(hdus, plane) if number is None else number]
     table = next((other for other in hdus if isinstance(other, fits.BinTableHDU) and _columns(other)), None)
-    array = hdu.data
-    if array is None:
-        raise ImageError(f"{hdus.filename()}: its PSF HDU holds no image")
-    if array.ndim == 2 and table is not None and max(array.shape) > _LARGEST_SINGLE:
-        return _mean_stamp(hdu, table, wcs, shape, hdus.filename())
-    if array.ndim == 3:
-        if plane.count == len(array) and plane.index is not None:
-            array = array[plane.index]
-        elif len(array) > 1:
-            array = _mean(np.asarray(array, float))
-        else:
-            array = array[0]
-    return np.asarray(array, dtype=float)
+    if not hdu.shape:
+        raise ImageError(f"{where}: its PSF HDU holds no image")
+    if len(hdu.shape) == 2 and table is not None and max(hdu.shape) > _LARGEST_SINGLE:
+        return _mean_stamp(hdu, table, wcs, shape, where)
+    array = np.asarray(hdu.data, dtype=float)
+    if array.ndim == 4:
+        array = _cell(array, where, same_file=number is not None)
+    elif array.ndim == 3:
+        if len(array) > 1 and (plane.index is None or plane.count != len(array)):
+            raise ImageError(
+                f"{where}: holds {len(array)} PSFs and does not say which is of band {plane.band}; "
+                "give one image for each band, e.g. psf={band: image}"
+            )
+        array = array[plane.index if len(array) > 1 else 0]
+    return _on_pixels(array, hdu.header, wcs, where)
+
+
+def _cell(cells, where, *, same_file):
+    """PSF of the cell nearest to the middle of those that an image covers; of another file's, their mean."""
+    there = np.argwhere(np.isfinite(cells).all(axis=(2, 3)))
+    if len(there) == 0:
+        raise ImageError(f"{where}: none of its {cells[..., 0, 0].size} cells has a PSF without gaps")
+    if not same_file:
+        return _mean(cells[tuple(there.T)])
+    middle = (np.array(cells.shape[:2]) - 1) / 2
+    return cells[tuple(there[np.argmin(np.hypot(*(there - middle).T))])]
+
+
+def _on_pixels(psf, header, wcs, where):
+    """PSF on the pixels of the image, where its header states others."""
+    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs)))) * 3600
+    stated = _stated_scale(header, scale, where)
+    if stated is None or abs(stated / scale - 1) < 0.02:
+        return psf
+    ratio = stated / scale
+    if not _RATIOS[0] < ratio < _RATIOS[1]:
+        raise ImageError(
+            f"{where}: its PSF states pixels of {stated:.3g} arcsec, those of the image are {scale:.3g}; "
+            "give the PSF on the pixels of the image"
+        )
+    # Sums over the pixels of the image, as the image itself is.
+    return resample_psf(
+        normalize_psf(psf, where=f"{where} PSF"),
+        np.eye(2) / ratio,
+        oversample=max(1, round(1 / ratio)),
+        interpolated=False,
+    )
+
+
+def _stated_scale(header, scale, where):
+    """Pixel scale in arcsec that the header of a PSF states, or None; ``scale`` is that of the image."""
+    for key in ("PIXELSCL", "PIXSCALE"):
+        if (stated := number_card(header.get, key, where)) is not None and stated > 0:
+            return stated
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs = WCS(header, naxis=2)
+    except Exception:
+        # wcslib raises many kinds of errors, and this is no image of the sky.
+        wcs = WCS(naxis=2)
+    unit = wcs.wcs.cunit[0]
+    unit = unit.to(u.arcsec) if unit.is_equivalent(u.arcsec) else 3600
+    stated = unit * float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
+    if _SCALES[0] < stated < _SCALES[1]:
+        return stated
+    oversampling = number_card(header.get, "OVERSAMP", where)
+    return scale / oversampling if oversampling is not None and oversampling > 0 else None
 
 
 def _find(hdus, plane):
@@ -102,7 +170,7 @@ def _mean_stamp(hdu, table, wcs, shape, where):
         # Catalogue PSFs are packed; where on the sky they belong is told by other columns.
         sky_x, sky_y = (np.asarray(table.data[names[name]], float) - 1 for name in ("x", "y"))
     middle = ((hdu.shape[1] - 1) / 2, (hdu.shape[0] - 1) / 2)
-    if wcs is not None and shape is not None and "CTYPE1" in hdu.header:
+    if "CTYPE1" in hdu.header:
         sky = wcs.pixel_to_world_values((shape[1] - 1) / 2, (shape[0] - 1) / 2)
         middle = WCS(hdu.header).celestial.world_to_pixel_values(*sky)
     stamps = []

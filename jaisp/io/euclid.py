@@ -2,16 +2,13 @@
 """Reading Euclid images: MER mosaics with their companion files, cutouts, and images like them."""
 
 import glob
-from pathlib import Path
 
 import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from jaisp.exceptions import FileError
 from jaisp.image._units import factor_of, stated_counts
-from jaisp.io._bands import MER_NAME
-from jaisp.io._fits import plane_wcs
-from jaisp.io._load import Rules, file_list, psf_beside, read_survey, sibling, stem, without_companions
+from jaisp.io._load import Rules, psf_beside, read_survey, siblings, stem
+from jaisp.io._mer import INVALID, flagged, images_only, is_mer, mer_companions
 from jaisp.surveys import EUCLID
 
 __all__ = ["BAD_FLAG_BITS", "read_euclid"]
@@ -20,7 +17,7 @@ __all__ = ["BAD_FLAG_BITS", "read_euclid"]
 # which holds whatever must not be used for anything, and for VIS the saturated (SAT) and the missing
 # (NO_DATA). Others (cosmic rays, ghosts, ...) are set where only one of the exposures is touched. For NISP,
 # INVALID alone.
-BAD_FLAG_BITS = {"VIS": (0, 3, 22), "NISP": (0,)}
+BAD_FLAG_BITS = {"VIS": (INVALID, 3, 22), "NISP": (INVALID,)}
 _Q1_ZERO_POINTS = {"VIS": 24.6, "Y": 29.8, "J": 30.0, "H": 29.9}
 _ACS_F814W_ZERO_POINT = 25.94
 _FINEST_MER = 0.09  # arcsec: finer pixels are not MER's
@@ -60,54 +57,26 @@ def read_euclid(files, *, bands=None, psf=None, zero_point=None):
         If a zero point had to be assumed (that of Q1; for pixels finer than 0.09 arcsec that of ACS F814W,
         25.94), or flags were disbelieved because they mark most of the image.
     """
-    rules = Rules(_companions, _default_factor, _bad_bits, lambda planes, notes: None, spare_flags=True)
-    return read_survey(_images_only(files), EUCLID, rules, bands=bands, psf=psf, zero_point=zero_point)
-
-
-def _images_only(files):
-    """Drop companions that a shell pattern has caught along with the images: they are found anyway."""
-    pairs = without_companions(file_list(files), ("rms", "flag", "psf"))
-    images = [pair for pair in pairs if not _is_companion(pair[0])]
-    if not images:
-        raise FileError(
-            f"{pairs[0][0]}: is an RMS, FLAG, PSF or background file; give the mosaic that it belongs to"
-        )
-    return images
-
-
-def _is_companion(path):
-    match = MER_NAME.search(Path(path).name)
-    return match is not None and (match["kind"] is not None or "MOSAIC" not in match["product"].upper())
+    rules = Rules(
+        _companions, _default_factor, _bad_bits, lambda planes, notes: None, spare_flags=lambda plane: True
+    )
+    files = images_only(files, ("rms", "flag", "psf"))
+    return read_survey(files, EUCLID, rules, bands=bands, psf=psf, zero_point=zero_point)
 
 
 def _companions(plane):
-    """RMS, FLAG and PSF files beside a mosaic."""
-    path = Path(plane.path)
-    found = {}
-    if match := MER_NAME.search(path.name):
-        band, tile = match["band"], match["tile"]
-        patterns = {
-            "rms": [f"EUC_MER_MOSAIC-{band}-RMS_TILE{tile}*.fits*"],
-            "mask": [f"EUC_MER_MOSAIC-{band}-FLAG_TILE{tile}*.fits*"],
-            "psf": [
-                f"EUC_MER_GRID-PSF-{band}_TILE{tile}*.fits*",
-                f"EUC_MER_CATALOG-PSF-{band}_TILE{tile}*.fits*",
-            ],
-        }
-    else:
-        name = glob.escape(stem(path))
-        patterns = {"rms": [f"{name}_[rR][mM][sS].fits*"], "mask": [f"{name}_[fF][lL][aA][gG].fits*"]}
-        found = psf_beside(path)
-    for kind, choices in patterns.items():
-        for pattern in choices:
-            if kind not in found and (other := sibling(path, pattern)):
-                found[kind] = other
-    return found
+    """RMS, FLAG and PSF files beside an image."""
+    if is_mer(plane.path):
+        return mer_companions(plane.path)
+    name = glob.escape(stem(plane.path))
+    patterns = {"rms": f"{name}_[rR][mM][sS].fits*", "mask": f"{name}_[fF][lL][aA][gG].fits*"}
+    found = {kind: siblings(plane.path, pattern) for kind, pattern in patterns.items()}
+    return {kind: others for kind, others in found.items() if others} | psf_beside(plane.path)
 
 
 def _default_factor(plane, notes):
     """Factor to nJy where the file states no zero point, and no unit but counts."""
-    scale = 3600 * np.min(proj_plane_pixel_scales(plane_wcs(plane)))
+    scale = 3600 * np.min(proj_plane_pixel_scales(plane.wcs))
     zero_point = _ACS_F814W_ZERO_POINT if scale < _FINEST_MER else _Q1_ZERO_POINTS[plane.band]
     unit = f"BUNIT {counts!r}" if (counts := stated_counts(plane.get)) else "no BUNIT"
     notes.append(f"{plane}: no MAGZERO and {unit}; zero point {zero_point} assumed (else give zero_point=)")
@@ -115,8 +84,5 @@ def _default_factor(plane, notes):
 
 
 def _bad_bits(bits, header, plane, notes):
-    """Pixels that the flags call invalid or saturated; a mask of 0 and 1 means what it says."""
-    if bits.dtype.kind == "b" or bits.max(initial=0) <= 1:
-        return bits != 0
-    value = sum(1 << bit for bit in BAD_FLAG_BITS["VIS" if plane.band == "VIS" else "NISP"])
-    return (bits.astype(np.int64) & value) != 0
+    """Pixels that the flags call invalid or saturated."""
+    return flagged(bits, BAD_FLAG_BITS["VIS" if plane.band == "VIS" else "NISP"])

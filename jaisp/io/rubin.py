@@ -5,13 +5,18 @@ import numpy as np
 
 from jaisp.exceptions import ImageError
 from jaisp.image._units import factor_of, stated_counts
-from jaisp.io._load import Rules, file_list, psf_beside, read_survey, without_companions
+from jaisp.io._load import Rules, psf_beside, read_survey
+from jaisp.io._mer import INVALID, flagged, images_only, is_mer, mer_companions
 from jaisp.surveys import RUBIN
 
 __all__ = ["BAD_MASK_PLANES", "read_rubin"]
 
-# Mask planes whose pixels are not used. DETECTED is every source, INTRP is mended well.
-BAD_MASK_PLANES = ("BAD", "SAT", "CR", "EDGE", "NO_DATA", "UNMASKEDNAN", "SENSOR_EDGE")
+# Mask planes whose pixels are not used, with the names that DP2 has for three of them. DETECTED is every
+# source, INTRP is mended well.
+BAD_MASK_PLANES = (
+    "BAD", "SAT", "CR", "EDGE", "NO_DATA", "UNMASKEDNAN", "SENSOR_EDGE",
+    "SATURATED", "COSMIC_RAY", "DETECTION_EDGE",
+)  # fmt: skip
 # Numbers of Rubin DP1, for masks that have bits but no cards to tell them.
 _DP1_BITS = {"BAD": 0, "SAT": 1, "CR": 3, "EDGE": 4, "NO_DATA": 8, "SENSOR_EDGE": 17, "UNMASKEDNAN": 18}
 _HSC_ZERO_POINT = 27.0
@@ -51,21 +56,25 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     -----
     JaispWarning
         If something had to be assumed: the bands of a cube, or the unit of the pixels (nJy in the LSST
-        layout, unless it says counts; zero point 27.0, that of HSC, elsewhere).
+        layout, unless it says counts; zero point 27.0, that of HSC, elsewhere), or its calibration varies
+        over the image, of which the mean is used.
 
     Notes
     -----
-    Pixels of the mask planes BAD, SAT, CR, EDGE, NO_DATA, UNMASKEDNAN and SENSOR_EDGE are masked, by the
-    numbers that the ``MP_`` cards of the file give.
+    Pixels of the mask planes BAD, SAT, CR, EDGE, NO_DATA, UNMASKEDNAN and SENSOR_EDGE (in DP2 SATURATED,
+    COSMIC_RAY and DETECTION_EDGE) are masked, by the bits that the ``MP_`` cards of the file give, or its
+    ``MSKN`` and ``MSKM`` cards.
     """
-    rules = Rules(_companions, _default_factor, _bad_bits, _assume_bands)
-    files = without_companions(file_list(files), ("psf",))
+    rules = Rules(
+        _companions, _default_factor, _bad_bits, _assume_bands, spare_flags=lambda plane: is_mer(plane.path)
+    )
+    files = images_only(files, ("psf",))
     return read_survey(files, RUBIN, rules, bands=bands, psf=psf, zero_point=zero_point)
 
 
 def _companions(plane):
-    """PSF file beside a band's file."""
-    return psf_beside(plane.path)
+    """PSF file beside a band's file; RMS, FLAG and PSF beside a mosaic of MER."""
+    return mer_companions(plane.path) if is_mer(plane.path) else psf_beside(plane.path)
 
 
 def _default_factor(plane, notes):
@@ -86,27 +95,47 @@ def _default_factor(plane, notes):
 
 def _bad_bits(bits, header, plane, notes):
     """Pixels of which a bit is set that makes them useless; the numbers differ from file to file."""
-    planes = {key[3:].upper(): value for key, value in header.items() if key.upper().startswith("MP_")}
-    if not planes:
+    if is_mer(plane.path):
+        return flagged(bits, (INVALID,))
+    values = _mask_planes(header, plane)
+    if not values:
         if bits.dtype.kind == "b" or bits.max(initial=0) <= 1:
             return bits != 0
         notes.append(f"{plane.path}: its mask has no MP_ cards; the numbers of DP1 assumed")
-        planes = _DP1_BITS
-    value = sum(1 << _bit(planes, name, plane) for name in BAD_MASK_PLANES if name in planes)
+        values = {name: 1 << bit for name, bit in _DP1_BITS.items()}
+    value = sum(value for name, value in values.items() if name in BAD_MASK_PLANES)
     return (bits.astype(np.int64) & value) != 0
 
 
-def _bit(planes, name, plane):
-    """Bit of a mask plane, as its card says."""
+def _mask_planes(header, plane):
+    """Bits of the bad mask planes as the cards of a mask say: MP_SAT = 1, or MSKN0001 = SAT, MSKM0001 = 2."""
+    values = {}
+    for key, value in header.items():
+        key = key.upper()
+        if key.startswith("MP_"):
+            name, shift = key[3:], True
+        elif key.startswith("MSKN"):
+            name, shift = str(value).strip().upper(), False
+            key = f"MSKM{key[4:]}"
+            value = header.get(key)
+        else:
+            continue
+        values[name] = _bits_of(value, shift, key, plane) if name in BAD_MASK_PLANES else 0
+    return values
+
+
+def _bits_of(value, shift, card, plane):
+    """Value of a mask plane from its card, which holds the number of its bit if ``shift``."""
     try:
-        bit = int(planes[name])
-    except ValueError:
-        bit = -1
-    if not 0 <= bit < 63:
-        raise ImageError(
-            f"{plane.path}: MP_{name} of its mask is {planes[name]!r}; allowed: the number of a bit, 0 to 62"
-        )
-    return bit
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if shift and 0 <= number < 63:
+        return 1 << number
+    if not shift and 0 < number < 1 << 63:
+        return number
+    allowed = "the number of a bit, 0 to 62" if shift else "the value of a bit, 1 to 2**62"
+    raise ImageError(f"{plane.path}: {card} of its mask is {value!r}; allowed: {allowed}")
 
 
 def _assume_bands(planes, notes):

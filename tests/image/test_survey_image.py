@@ -4,6 +4,7 @@
 import pickle
 import re
 import warnings
+from io import BytesIO
 
 import astropy.units as u
 import numpy as np
@@ -267,6 +268,32 @@ def test_zeros_of_counts_and_noiseless_images_are_no_gaps(make):
     assert not make({"VIS": noiseless}, variance={"VIS": np.ones((40, 40))}).mask["VIS"].any()
 
 
+@pytest.mark.parametrize("kind", ["integers", "steps", "compressed"])
+@pytest.mark.parametrize("border", [0, 1, 8])
+def test_zeros_of_quantised_images_are_gaps_where_they_make_an_area(make, kind, border):
+    """Zero is one of the values of such a sky, whatever its unit; a border without data is none of it."""
+    sky = np.random.default_rng(4).normal(0, 3, (60, 70)).astype(np.float32)
+    gap = np.ones(sky.shape, bool)
+    gap[border : 60 - border, border : 70 - border] = False
+    sky[gap] = 0
+    if kind == "compressed":
+        packed = BytesIO()
+        fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(sky)]).writeto(packed)
+        sky = fits.getdata(BytesIO(packed.getvalue()))
+    else:
+        step = 1 if kind == "integers" else 0.25
+        sky = np.rint(sky / step) * step
+    assert (sky[~gap] == 0).sum() > 20
+    for unit in ("nJy", u.Unit(57.5 * u.nJy)):
+        np.testing.assert_array_equal(make({"VIS": sky}, unit=unit).mask["VIS"], gap)
+
+
+def test_zeros_far_from_the_sky_are_gaps(make):
+    counts = np.random.default_rng(3).poisson(900.0, (40, 40)).astype(float)
+    counts[7, 8] = 0
+    assert np.argwhere(make({"VIS": counts}).mask["VIS"]).tolist() == [[7, 8]]
+
+
 def test_wcs(make, pixels):
     fails(WCSError, "Euclid: no WCS; give wcs=", SurveyImage, {"VIS": pixels}, survey="euclid")
     fails(WCSError, "wcs is a str; allowed: astropy.wcs.WCS or a FITS header", make, wcs="wcs")
@@ -338,6 +365,19 @@ def test_bands_must_share_the_wcs(make, pixels):
     fails(
         ImageError,
         "the WCS of band H differs from the image's by 1 px; all bands",
+        SurveyImage,
+        both,
+        survey="euclid",
+    )
+
+
+def test_bands_must_share_the_sky_not_its_numbers(pixels):
+    fk5 = make_wcs()
+    fk5.wcs.radesys, fk5.wcs.equinox = "FK5", 2000.0
+    both = {"VIS": NDData(pixels, wcs=make_wcs()), "H": NDData(pixels, wcs=fk5)}
+    fails(
+        ImageError,
+        "the WCS of band H differs from the image's by 0.153 px",
         SurveyImage,
         both,
         survey="euclid",

@@ -137,17 +137,28 @@ def write_euclid(
     return path
 
 
-def write_mer(folder, *, band="VIS", data=None, rms=2.0, flags=None, grid_psf=True, date="20241105T125727"):
-    """A MER mosaic, its RMS and FLAG maps and its PSFs, each in its own file."""
+def write_mer(
+    folder,
+    *,
+    band="VIS",
+    data=None,
+    rms=2.0,
+    flags=None,
+    grid_psf=True,
+    date="20241105T125727",
+    wcs=None,
+    cut="",
+):
+    """A MER mosaic, or a cutout of one, its RMS and FLAG maps and its PSFs, each in its own file."""
     data = pixels(3, sd=2.0) if data is None else data
     filter_name = band.replace("-", "_")
     cards = {
-        **wcs_cards(0.1),
-        "MAGZERO": ZERO_POINTS[filter_name],
+        **(wcs_cards(0.1) if wcs is None else wcs),
+        "MAGZERO": ZERO_POINTS.get(filter_name, 30.0),
         "FILTER": filter_name,
         "DATASETR": "Q1_R1",
     }
-    end = f"{TILE}-5ED2D5_{date}.727353Z_00.00.fits"
+    end = f"{TILE}-5ED2D5_{date}.727353Z_00.00{cut}.fits"
     mosaic = folder / f"EUC_MER_BGSUB-MOSAIC-{band}_{end}"
     image_hdu(data, primary=True, **cards).writeto(mosaic)
     if rms is not None:

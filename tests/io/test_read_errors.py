@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispError, JaispWarning, WCSError
@@ -179,6 +180,18 @@ def test_bands_on_different_grids(tmp_path):
     )
 
 
+def test_bands_in_different_frames(tmp_path):
+    """The same numbers in ICRS and FK5 are not the same place; the same place in two frames is one grid."""
+    cards = wcs_cards(crval=(150.1, 2.2))
+    icrs = write_rubin(tmp_path / "icrs.fits", band="g", wcs=cards)
+    fk5 = write_rubin(tmp_path / "fk5.fits", band="r", wcs={**cards, "RADESYS": "FK5", "EQUINOX": 2000.0})
+    fails(ImageError, f"{fk5}: the WCS of band r differs from that of band g", read_rubin, [icrs, fk5])
+    centre = SkyCoord(150.1, 2.2, unit="deg").fk5
+    same = wcs_cards(crval=(centre.ra.deg, centre.dec.deg))
+    same = write_rubin(tmp_path / "same.fits", band="r", wcs={**same, "RADESYS": "FK5", "EQUINOX": 2000.0})
+    assert read_rubin([icrs, same]).bands == ("g", "r")
+
+
 def test_useless_pixels(tmp_path):
     path = write_rubin(tmp_path / "nan.fits", data=np.full((40, 40), np.nan, np.float32))
     fails(ImageError, "Rubin g: no finite pixel in the image (all NaN)", read_rubin, path)
@@ -209,10 +222,33 @@ def test_units(tmp_path):
         fails(ImageError, f"{key} of its header is 'abc'; allowed: a number", read_rubin, path)
 
 
+@pytest.mark.parametrize("value", ["x", [27.0], np.nan, -np.inf, 3e4, {"g": "x"}])
+def test_zero_points(tmp_path, value):
+    path = write_rubin(tmp_path / "a.fits")
+    said = value["g"] if isinstance(value, dict) else value
+    message = f"zero_point of band g is {said!r}; allowed: an AB magnitude, -60 to 60"
+    fails(ImageError, message, read_rubin, path, zero_point=value)
+    assert read_rubin(path, zero_point="31.4").meta["calibration"] == {"g": "zero_point"}
+
+
+def test_zero_points_of_headers(tmp_path):
+    for key, value, said in (("MAGZERO", -999.0, "MAGZERO of its header is -999.0"),
+                             ("FLUXMAG0", 1e-300, "zero point by FLUXMAG0 is -750.0")):  # fmt: skip
+        path = write_rubin(tmp_path / f"{key}.fits", unit=None, primary_cards={key: value})
+        fails(ImageError, f"{said}; allowed: an AB magnitude, -60 to 60", read_rubin, path)
+
+
 @pytest.mark.parametrize("number", ["zero", -1, 64])
 def test_mask_plane_without_a_number(tmp_path, number):
     path = write_rubin(tmp_path / "a.fits", bits=np.full((40, 40), 2, np.int32), numbers={"BAD": number})
     fails(ImageError, f"a.fits: MP_BAD of its mask is {number!r}; allowed: the number of a", read_rubin, path)
+
+
+def test_mask_plane_without_a_value(tmp_path):
+    path = write_rubin(tmp_path / "a.fits", bits=np.full((40, 40), 2, np.int32), numbers={})
+    fits.setval(path, "MSKN0000", value="BAD", ext=2)
+    fits.setval(path, "MSKM0000", value="two", ext=2)
+    fails(ImageError, "MSKM0000 of its mask is 'two'; allowed: the value of a bit", read_rubin, path)
 
 
 def test_psfs(tmp_path):
@@ -225,11 +261,39 @@ def test_psfs(tmp_path):
     fails(BandError, "c.fits: holds no PSF of band g", read_rubin, path, psf=others)
 
 
+def test_psfs_of_which_none_is_told(tmp_path):
+    path = write_rubin(tmp_path / "a.fits")
+    image_hdu(np.stack([psf_image()] * 5), primary=True).writeto(tmp_path / "cube.fits")
+    message = "cube.fits: holds 5 PSFs and does not say which is of band g; give one image for each band"
+    fails(ImageError, message, read_rubin, path, psf=tmp_path / "cube.fits")
+    image_hdu(np.full((2, 3, 9, 9), np.nan), primary=True).writeto(tmp_path / "cells.fits")
+    message = "cells.fits: none of its 6 cells has a PSF without gaps"
+    fails(ImageError, message, read_rubin, path, psf=tmp_path / "cells.fits")
+
+
+def test_psf_on_pixels_that_are_too_different(tmp_path):
+    path = write_rubin(tmp_path / "a.fits")
+    image_hdu(psf_image(), primary=True, PIXELSCL=3.0).writeto(tmp_path / "psf.fits")
+    message = "psf.fits: its PSF states pixels of 3 arcsec, those of the image are 0.2; give the PSF on"
+    fails(ImageError, message, read_rubin, path, psf=tmp_path / "psf.fits")
+
+
 def test_companions_of_another_shape(tmp_path):
     path = write_mer(tmp_path, rms=None)
     rms = tmp_path / path.name.replace("BGSUB-MOSAIC-VIS", "MOSAIC-VIS-RMS")
     image_hdu(np.ones((20, 20)), primary=True).writeto(rms)
     fails(ImageError, "rms of band VIS has shape (20, 20), its image (40, 40)", read_euclid, path)
+
+
+def test_companions_of_another_place(tmp_path):
+    path = write_mer(tmp_path, rms=None)
+    rms = tmp_path / path.name.replace("BGSUB-MOSAIC-VIS", "MOSAIC-VIS-RMS")
+    cards = wcs_cards(0.1, crpix=(120.5, 20.5))
+    image_hdu(np.ones((40, 40)), primary=True, **cards).writeto(rms)
+    fails(ImageError, f"{rms}: rms of band VIS lies 100 px off its image; put", read_euclid, path)
+    # One whose WCS says nothing is taken.
+    fits.setval(rms, "CRVAL1", value="abc")
+    assert read_euclid(path).noise["VIS"].stated
 
 
 def test_no_image(tmp_path):

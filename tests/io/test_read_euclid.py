@@ -68,6 +68,13 @@ def test_finite_sentinels_are_masked(tmp_path):
     assert image.noise["VIS"].pixel_sd == pytest.approx(2 * VIS_FACTOR, rel=1e-4)
 
 
+def test_zeros_of_integer_counts_are_no_gaps(tmp_path):
+    counts = np.rint(np.random.default_rng(1).normal(0, 3, (60, 60))).astype(np.int16)
+    path = tmp_path / "VIS.fits"
+    image_hdu(counts, primary=True, BUNIT="adu", MAGZERO=27.0, **wcs_cards(0.1)).writeto(path)
+    assert not read_euclid(path).mask["VIS"].any()
+
+
 def test_flags(tmp_path):
     flags = np.zeros((40, 40), np.int32)
     flags[1, 1], flags[2, 2], flags[3, 3], flags[4, 4] = 1, 1 << 3, 1 << 4, 1 << 22
@@ -114,6 +121,36 @@ def test_mer_files_beside_the_mosaic(tmp_path, band):
     np.testing.assert_allclose(image.psf[name], psf_image(21, 0.9), atol=1e-4)
 
 
+@pytest.mark.parametrize("cuts", [("_cut1", "_cut2"), ("_east", "_b"), ("", "_2")])
+def test_companions_of_several_cutouts_of_one_tile(tmp_path, cuts):
+    """Those that share most with the image's name, and in any case those of the same place."""
+    paths = []
+    for number, cut in enumerate(cuts):
+        flags = np.zeros((40, 40), np.int32)
+        flags[number, 3] = 1
+        wcs = wcs_cards(0.1, crpix=(20.5 - 100 * number, 20.5))
+        paths.append(write_mer(tmp_path, rms=2.0 + number, flags=flags, wcs=wcs, cut=cut))
+    for number, path in enumerate(paths):
+        image = read_euclid(path)
+        np.testing.assert_allclose(image.variance["VIS"], ((2 + number) * VIS_FACTOR) ** 2, rtol=1e-5)
+        assert np.argwhere(image.mask["VIS"]).tolist() == [[number, 3]]
+
+
+def test_companions_by_name_alone(tmp_path):
+    """Cutouts of one place and shape, as of two versions of a mosaic, have their own."""
+    paths = [write_mer(tmp_path, rms=rms, cut=f"_cut{rms:.0f}") for rms in (2.0, 3.0)]
+    for path, rms in zip(paths, (2.0, 3.0), strict=True):
+        np.testing.assert_allclose(read_euclid(path).variance["VIS"], (rms * VIS_FACTOR) ** 2, rtol=1e-5)
+
+
+def test_newest_version_of_a_companion(tmp_path):
+    path = write_mer(tmp_path, rms=None)
+    for number, version in enumerate(("BB87CE_20241104T161703.183124Z", "0A87CE_20251231T161703.183124Z"), 2):
+        name = f"EUC_MER_MOSAIC-VIS-RMS_{TILE}-{version}_00.00.fits"
+        image_hdu(np.full((40, 40), float(number)), primary=True).writeto(tmp_path / name)
+    np.testing.assert_allclose(read_euclid(path).variance["VIS"], (3 * VIS_FACTOR) ** 2, rtol=1e-5)
+
+
 def test_a_shell_pattern_catches_companions_too(tmp_path):
     write_mer(tmp_path, band="VIS", flags=np.zeros((40, 40), np.int32))
     write_mer(tmp_path, band="NIR-J")
@@ -155,6 +192,8 @@ def test_stamps_nearest_to_the_image_are_taken(tmp_path):
         (tmp_path / f"VIS_{place}_psf.fits").write_bytes((tmp_path / "grid.fits").read_bytes())
         expected = psf_fwhm(psf_image(21, sd))
         assert psf_fwhm(read_euclid(path).psf["VIS"]) == pytest.approx(expected, rel=0.02)
+        given = read_euclid(path, psf=tmp_path / "grid.fits")
+        assert psf_fwhm(given.psf["VIS"]) == pytest.approx(expected, rel=0.02)
 
 
 def test_rms_beside_a_file_of_any_name(tmp_path):
@@ -195,6 +234,32 @@ def test_no_zero_point(tmp_path):
     np.testing.assert_allclose(image.data["VIS"], pixels(2, sd=2.0) * VIS_FACTOR, rtol=1e-5)
     plain = read_euclid(path, zero_point=31.4)
     np.testing.assert_allclose(plain.data["VIS"], pixels(2, sd=2.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "cards"),
+    [
+        ("RMS", 0.002, {"BUNIT": "uJy"}),
+        ("VARIANCE", 4e-6, {"BUNIT": "uJy2"}),
+        ("WEIGHT", 0.25e6, {"BUNIT": "uJy-2"}),
+        ("RMS", 2 / VIS_FACTOR, {"MAGZERO": 24.6}),
+        ("VARIANCE", 4 / VIS_FACTOR**2, {"MAGZERO": 24.6}),
+        # As its image states it: copied along with the header.
+        ("RMS", 2.0, {"BUNIT": "nJy", "MAGZERO": 24.6}),
+        ("VARIANCE", 4.0, {"BUNIT": "nJy"}),
+        ("RMS", 2.0, {"BUNIT": "unknown"}),
+    ],
+)
+def test_units_of_uncertainties(tmp_path, kind, value, cards):
+    image = image_hdu(pixels(), primary=True, BUNIT="nJy", **wcs_cards(0.1))
+    beside = image_hdu(np.full((40, 40), value, np.float32), kind, **cards)
+    fits.HDUList([image, beside]).writeto(tmp_path / "VIS.fits")
+    np.testing.assert_allclose(read_euclid(tmp_path / "VIS.fits").variance["VIS"], 4, rtol=1e-5)
+
+
+def test_a_zero_point_that_is_given_counts_for_the_uncertainties_too(tmp_path):
+    image = read_euclid(write_mer(tmp_path, rms=3.0), zero_point=28.9)
+    np.testing.assert_allclose(image.variance["VIS"], 30.0**2, rtol=1e-5)
 
 
 def test_counts_have_the_zero_point_of_q1(tmp_path):

@@ -2,14 +2,15 @@
 """`read_rubin`: every layout that Rubin's and similar images come in."""
 
 import gzip
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
-from astropy.wcs import WCS
+from astropy.wcs import WCS, DistortionLookupTable
 
-from jaisp.exceptions import JaispWarning
+from jaisp.exceptions import FileError, JaispWarning
 from jaisp.io import read_rubin
 
 from ._layouts import (
@@ -19,6 +20,7 @@ from ._layouts import (
     psf_image,
     wcs_cards,
     write_cutout,
+    write_mer,
     write_rubin,
 )
 
@@ -109,6 +111,35 @@ def test_which_mask_planes_count(tmp_path, plane):
     assert image.mask["g"].sum() == bad
 
 
+# Of a visit image and of a coadd of cells.
+DP2_PLANES = {
+    "visit": [
+        "BAD", "COSMIC_RAY", "CROSSTALK", "DETECTED", "DETECTION_EDGE", "INTERPOLATED", "ITL_DIP",
+        "NOT_DEBLENDED", "NO_DATA", "PARTLY_VIGNETTED", "SATURATED", "SPIKE", "SUSPECT", "VIGNETTED",
+    ],
+    "coadd": [
+        "NO_DATA", "INTERPOLATED", "COSMIC_RAY", "SATURATED", "DETECTION_EDGE", "CLIPPED", "REJECTED",
+        "DETECTED", "INEXACT_PSF",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DP2_PLANES)
+def test_mask_planes_of_dp2(tmp_path, kind):
+    """Cards MSKN name the planes, MSKM tell their values."""
+    names = DP2_PLANES[kind]
+    bits = np.zeros((40, 40), np.int32)
+    bits[5, : len(names)] = 1 << np.arange(len(names))
+    path = write_rubin(tmp_path / "a.fits", bits=bits, numbers={})
+    for number, name in enumerate(names):
+        fits.setval(path, f"MSKN{number:04d}", value=name, ext=2)
+        fits.setval(path, f"MSKM{number:04d}", value=1 << number, ext=2)
+    image = read_rubin(path)
+    masked = [names[column] for row, column in np.argwhere(image.mask["g"])]
+    bad = {"BAD", "COSMIC_RAY", "SATURATED", "DETECTION_EDGE", "NO_DATA"}
+    assert masked == [name for name in names if name in bad]
+
+
 def test_mask_without_cards(tmp_path):
     bits = np.zeros((40, 40), np.int32)
     bits[1, 1] = 1
@@ -132,11 +163,23 @@ def test_flux_of_magnitude_zero(tmp_path):
     np.testing.assert_allclose(read_rubin(path).data["g"], pixels(1, sd=2.0) * 10 ** (4.4 / 2.5), rtol=1e-5)
 
 
+@pytest.mark.parametrize("constant", [True, False])
+def test_photocalib(tmp_path, constant):
+    path = write_rubin(tmp_path / "a.fits", unit=None)
+    flags = fits.Column("flags", "1X", array=[[constant]])
+    mean = fits.Column("calibrationMean", "D", array=[2.5])
+    fits.append(path, fits.BinTableHDU.from_columns([flags, mean]).data)
+    with pytest.warns(JaispWarning, match="PhotoCalib varies") if not constant else nullcontext():
+        image = read_rubin(path)
+    np.testing.assert_allclose(image.data["g"], 2.5 * pixels(1, sd=2.0), rtol=1e-5)
+    assert image.meta["calibration"] == {"g": "PhotoCalib"}
+
+
 @pytest.mark.parametrize(
     ("unit", "factor"),
     [
         ("nJy/pix", 1), ("nJy pixel-1", 1), ("njy", 1), ("UJY", 1000), ("uJy/pixel", 1000), ("mJy", 1e6),
-        ("JY", 1e9), ("nanomaggy", 3630.78), ("nanomaggies/pix", 3630.78),
+        ("JY", 1e9), ("microJy", 1000), ("nanomaggy", 3630.78), ("nanomaggies/pix", 3630.78),
     ],
 )  # fmt: skip
 def test_spellings_of_units(tmp_path, unit, factor):
@@ -145,7 +188,28 @@ def test_spellings_of_units(tmp_path, unit, factor):
     assert image.meta["calibration"]["g"] == f"BUNIT {unit}"
 
 
-@pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN"])
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("erg/s/cm2/Hz", 1e32), ("W/m2/Hz", 1e35), ("1e-29 erg/s/cm2/Hz", 1e3)]
+)
+@pytest.mark.parametrize("kind", ["VARIANCE", "WEIGHT", "RMS"])
+def test_units_whose_squares_need_double_precision(tmp_path, unit, factor, kind):
+    image = image_hdu(pixels().astype(float) / factor, primary=True, BUNIT=unit, **wcs_cards())
+    value = {"VARIANCE": 9 / factor**2, "WEIGHT": factor**2 / 9, "RMS": 3 / factor}[kind]
+    fits.HDUList([image, fits.ImageHDU(np.full((40, 40), value), name=kind)]).writeto(tmp_path / "g.fits")
+    image = read_rubin(tmp_path / "g.fits")
+    assert image.data["g"].dtype == image.variance["g"].dtype == np.float32
+    np.testing.assert_allclose(image.data["g"], pixels(), rtol=1e-5)
+    np.testing.assert_allclose(image.variance["g"], 9, rtol=1e-5)
+
+
+def test_pixels_too_large_for_single_precision_are_masked(tmp_path):
+    data = pixels().astype(float)
+    data[3, 4] = 1e300
+    image_hdu(data, primary=True, BUNIT="nJy", **wcs_cards()).writeto(tmp_path / "g.fits")
+    assert np.argwhere(read_rubin(tmp_path / "g.fits").mask["g"]).tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN", "cts/s"])
 def test_zero_point_for_counts(tmp_path, unit):
     path = write_rubin(tmp_path / "a.fits", unit=unit, primary_cards={"MAGZERO": 28.9})
     np.testing.assert_allclose(read_rubin(path).data["g"], 10 * pixels(1, sd=2.0), rtol=1e-5)
@@ -227,6 +291,57 @@ def test_psf_keyword(tmp_path):
     assert by_band.psf["i"].shape == (25, 25)
 
 
+def write_cells(path, cells, **kwargs):
+    """A coadd of cells as DP2 has it: one PSF for each, NaN where a cell is missing."""
+    path = write_rubin(path, psf=False, **kwargs)
+    fits.append(path, np.array(cells, np.float32), fits.Header({"EXTNAME": "PSF"}))
+    return path
+
+
+def test_psf_of_the_cell_in_the_middle(tmp_path):
+    none = np.full((15, 15), np.nan)
+    cells = np.array(
+        [[psf_image(15, 1.0 + 0.1 * (3 * row + column)) for column in range(3)] for row in range(3)]
+    )
+    image = read_rubin(write_cells(tmp_path / "a.fits", cells))
+    np.testing.assert_allclose(image.psf["g"], psf_image(15, 1.4), rtol=1e-4)
+    cells[1] = none
+    cells[0, 1] = none
+    image = read_rubin(write_cells(tmp_path / "b.fits", cells))
+    np.testing.assert_allclose(image.psf["g"], psf_image(15, 1.7), rtol=1e-4)
+    # Where another image's cells lie is not known.
+    other = read_rubin(write_rubin(tmp_path / "c.fits"), psf=tmp_path / "b.fits")
+    mean = np.nanmean(cells.reshape(9, 15, 15), axis=0)
+    np.testing.assert_allclose(other.psf["g"], mean, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"OVERSAMP": 5},
+        {"PIXELSCL": 0.04, "OVERSAMP": 1},
+        {"CDELT1": -0.04 / 3600, "CDELT2": 0.04 / 3600},
+        {"CD1_1": -0.04 / 3600, "CD2_2": 0.04 / 3600, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"},
+    ],
+)
+def test_psf_on_pixels_of_its_own(tmp_path, cards):
+    path = write_rubin(tmp_path / "a.fits", psf=False)
+    fits.append(path, psf_image(105, 7.5), fits.Header({"EXTNAME": "PSF", **cards}))
+    psf = read_rubin(path).psf["g"]
+    # Fine pixels add up to those of the image.
+    expected = np.pad(psf_image(105, 7.5).reshape(21, 5, 21, 5).sum((1, 3)), 1)
+    np.testing.assert_allclose(psf, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "cards", [{}, {"CDELT1": 1.0, "CDELT2": 1.0}, {"PIXELSCL": 0.2}, {"PIXELSCL": 0.201}]
+)
+def test_psf_on_the_pixels_of_the_image_stays_as_it_is(tmp_path, cards):
+    path = write_rubin(tmp_path / "a.fits", psf=False)
+    fits.append(path, psf_image(25, 1.8), fits.Header({"EXTNAME": "PSF", **cards}))
+    np.testing.assert_allclose(read_rubin(path).psf["g"], psf_image(25, 1.8), rtol=1e-5)
+
+
 def test_wcs_is_that_of_the_sky_not_of_the_parent_pixels(tmp_path):
     cards = wcs_cards(0.2, angle=31.0)
     image = read_rubin(write_rubin(tmp_path / "a.fits", wcs=cards))
@@ -237,6 +352,22 @@ def test_wcs_is_that_of_the_sky_not_of_the_parent_pixels(tmp_path):
     )
 
 
+def test_wcs_with_a_table_of_distortion(tmp_path):
+    wcs = WCS(fits.Header(wcs_cards()))
+    y, x = np.indices((40, 40), np.float32)
+    wcs.cpdis1 = DistortionLookupTable(3 + 0.01 * y, (1, 1), (1, 1), (1, 1))
+    wcs.cpdis2 = DistortionLookupTable(-2 + 0.02 * x, (1, 1), (1, 1), (1, 1))
+    hdus = wcs.to_fits(relax=True)
+    hdus[0].data = pixels()
+    hdus[0].header.update({"BUNIT": "nJy", "FILTER": "g"})
+    hdus.writeto(tmp_path / "a.fits")
+    place = np.array([0.0, 12.3, 39.0]), np.array([5.0, 0.7, 39.0])
+    image = read_rubin(tmp_path / "a.fits")
+    np.testing.assert_allclose(
+        image.wcs.pixel_to_world_values(*place), wcs.pixel_to_world_values(*place), rtol=0, atol=1e-10
+    )
+
+
 def test_ground_bands_of_a_cutout(tmp_path):
     image = read_rubin(write_cutout(tmp_path / "cutout.fits"))
     assert image.bands == ("u", "g")
@@ -244,6 +375,22 @@ def test_ground_bands_of_a_cutout(tmp_path):
     np.testing.assert_allclose(image.data["g"], pixels(1, sd=2.0) * 3.6308, rtol=1e-4)
     np.testing.assert_allclose(image.variance["g"], (2 * 3.6308) ** 2, rtol=1e-4)
     assert image.meta["filters"] == {"u": "MEGACAM_U", "g": "HSC_G"}
+
+
+def test_ground_bands_of_mer(tmp_path):
+    """Mosaics of ground bands come with RMS, FLAG and PSF files, as Euclid's own do."""
+    flags = np.zeros((40, 40), np.int32)
+    flags[5, 6], flags[7, 8] = 1, 1 << 8
+    path = write_mer(tmp_path, band="DES-G", rms=3.0, flags=flags)
+    for files in (path, sorted(tmp_path.glob("*.fits"))):
+        image = read_rubin(files)
+        assert image.bands == ("g",)
+        assert image.meta["files"] == {"g": str(path)}
+        np.testing.assert_allclose(image.variance["g"], (3 * 10 ** (1.4 / 2.5)) ** 2, rtol=1e-5)
+        assert np.argwhere(image.mask["g"]).tolist() == [[5, 6]]
+        assert image.psf_source["g"] == "given"
+    with pytest.raises(FileError, match="is an RMS, FLAG, PSF or background file; give the mosaic"):
+        read_rubin(sorted(tmp_path.glob("*-RMS_*.fits")))
 
 
 def test_two_cameras_in_one_band_are_chosen_by_name(tmp_path):
