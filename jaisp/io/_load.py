@@ -56,13 +56,12 @@ class Rules:
 def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
     """Read ``(path, bands named)`` pairs of one survey; `~jaisp.io.read_rubin` tells the other parameters."""
     survey = get_survey(survey)
-    planes = []
+    planes, notes = [], []
     for path, asked in files:
         with open_fits(path) as hdus:
-            planes += find_planes(hdus, path, asked)
+            planes += find_planes(hdus, path, asked, notes)
     for order, plane in enumerate(planes):
         plane.order = order
-    notes = []
     if bands is None and all(plane.asked is None for plane in planes):
         bands = rules.assume_bands(planes, notes)
     planes = resolve_bands(planes, survey, bands)
