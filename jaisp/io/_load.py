@@ -5,7 +5,7 @@ import glob
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -277,6 +277,8 @@ def _given_psfs(psf, planes, survey):
     elif isinstance(psf, (str, os.PathLike)) or getattr(psf, "ndim", None) == 2 or hasattr(psf, "header"):
         given = dict.fromkeys(planes, psf)
     else:
+        if not isinstance(psf, Iterable):
+            raise ImageError(f"psf is a {type(psf).__name__}; give a path, an array or an HDU for each band")
         psf = list(psf)
         if len(psf) != len(planes):
             raise BandError(f"psf holds {len(psf)} PSFs for {len(planes)} bands: {', '.join(planes)}")

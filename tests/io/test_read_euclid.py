@@ -188,6 +188,15 @@ def test_cutout(tmp_path, kind):
     assert read_euclid(path, bands="NIR_J").bands == ("J",)
 
 
+def test_bands_in_the_order_of_the_survey_not_of_the_files(tmp_path):
+    for band in ("VIS", "H"):
+        image_hdu(pixels(), primary=True, MAGZERO=24.6, **wcs_cards(0.1)).writeto(
+            tmp_path / f"euclid_{band}.fits"
+        )
+    image = read_euclid(sorted(tmp_path.glob("euclid_*.fits")), bands=["VIS", "H"])
+    assert all(path.endswith(f"euclid_{band}.fits") for band, path in image.meta["files"].items())
+
+
 def test_no_zero_point(tmp_path):
     path = write_euclid(tmp_path / "VIS.fits", zero_point=False)
     with pytest.warns(JaispWarning, match=r"no MAGZERO and no BUNIT; zero point 24.6 assumed"):

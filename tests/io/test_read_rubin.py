@@ -389,6 +389,18 @@ def test_bands_said_for_files_whose_names_confuse(tmp_path):
     assert image.meta["files"]["z"] == str(paths[0])
 
 
+@pytest.mark.parametrize("band_key", ["BAND", None])
+def test_bands_choose_among_those_that_headers_or_names_tell(tmp_path, band_key):
+    paths = [
+        write_rubin(tmp_path / "lsst_i.fits", band="i", band_key=band_key),
+        write_rubin(tmp_path / "lsst_r.fits", band_key=None),
+    ]
+    files = {"i": str(paths[0]), "r": str(paths[1])}
+    assert read_rubin(paths, bands=["r", "i"]).meta["files"] == files
+    paths.append(write_rubin(tmp_path / "image.fits", band_key=None))
+    assert read_rubin(paths, bands=["i", "r", "z"]).meta["files"] == {**files, "z": str(paths[2])}
+
+
 def write_cube(path, n=5):
     data = np.stack([pixels(seed) for seed in range(n)])
     image_hdu(data.astype(">f8"), primary=True, **wcs_cards(0.168, system="PC")).writeto(path)
