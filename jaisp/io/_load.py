@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning
-from jaisp.image import SurveyImage
+from jaisp.exceptions import BandError, FileError, ImageError, JaispError, JaispWarning
+from jaisp.image import SurveyImage, centre_psf
 from jaisp.io._bands import stem
 from jaisp.io._calibration import zero_point_factor
 from jaisp.io._fits import find_planes, open_fits, plane_wcs, split_prefix
@@ -170,8 +170,7 @@ def _load(plane, rules, zero_point, notes):
     if "psf" not in plane.hdus:
         psf = None
         if "psf" in companions:
-            with open_fits(companions["psf"]) as hdus:
-                psf = read_psf(hdus, plane, wcs=wcs, shape=data.shape)
+            psf = _found_psf(companions["psf"], plane, wcs, data.shape, notes)
     data *= np.float32(factor)
     mask = None
     if bits is not None:
@@ -181,6 +180,18 @@ def _load(plane, rules, zero_point, notes):
         if rules.spare_flags:
             mask = _spare(plane, mask, data, variance, notes)
     return {"data": data, "variance": variance, "mask": mask, "psf": psf, "wcs": wcs, "calibration": source}
+
+
+def _found_psf(path, plane, wcs, shape, notes):
+    """PSF of a file that was found beside the image, or None, with a note, if it cannot be used."""
+    try:
+        with open_fits(path) as hdus:
+            psf = read_psf(hdus, plane, wcs=wcs, shape=shape)
+        centre_psf(psf, where=path)
+    except JaispError as error:
+        notes.append(f"{plane}: the PSF file found beside it is not used ({error}); give psf=")
+        return None
+    return psf
 
 
 def _pixels(hdus, plane, kind):
@@ -294,8 +305,9 @@ def _given_psfs(psf, planes, survey):
 
 
 def sibling(path, pattern):
-    """Newest file beside ``path`` whose name matches a glob pattern, or None."""
-    found = sorted(Path(path).parent.glob(pattern))
+    """Newest FITS file beside ``path`` whose name matches a glob pattern, or None."""
+    # Not its checksum, its header as text or its picture.
+    found = [other for other in sorted(Path(path).parent.glob(pattern)) if stem(other) != other.name]
     return os.fspath(found[-1]) if found else None
 
 

@@ -51,7 +51,8 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     -----
     JaispWarning
         If something had to be assumed: the bands of a cube, or the unit of the pixels (nJy in the LSST
-        layout, unless it says counts; zero point 27.0, that of HSC, elsewhere).
+        layout, unless it says counts; zero point 27.0, that of HSC, elsewhere); or if HDUs that look like
+        planes of an image, or a PSF file beside it, cannot be used.
 
     Notes
     -----

@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS
 
-from jaisp.exceptions import JaispWarning
+from jaisp.exceptions import JaispError, JaispWarning
 from jaisp.io import read_rubin
 
 from ._layouts import (
@@ -213,6 +213,28 @@ def test_file_of_the_psfs_of_all_bands(tmp_path, name):
     image = read_rubin(paths, psf=tmp_path / "psf.fits")
     np.testing.assert_allclose(image.psf["g"], psf_image(15, 1.5), rtol=1e-4)
     np.testing.assert_allclose(image.psf["y"], psf_image(15, 2.0), rtol=1e-4)
+
+
+def useless_psfs():
+    table = fits.BinTableHDU.from_columns([fits.Column("PSF_MASK", "E", array=[1.0])], name="PSF_DATA")
+    return [
+        (fits.HDUList([fits.PrimaryHDU(), table]), "holds no PSF image"),
+        (fits.HDUList([fits.PrimaryHDU(np.ones((20, 20)))]), "allowed: a square image, odd number"),
+        (fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(psf_image(), name="HSC-R")]), "no PSF of band z"),
+    ]
+
+
+@pytest.mark.parametrize(("hdus", "why"), useless_psfs())
+def test_psf_found_beside_that_cannot_be_used(tmp_path, hdus, why):
+    """As PSFEx models: the image is read all the same, unlike with one that the user gives."""
+    path, other = write_rubin(tmp_path / "z.fits", band="z", psf=False), tmp_path / "z_psf.fits"
+    hdus.writeto(other)
+    said = rf"z.fits: the PSF file found beside it is not used \(.*z_psf.fits: .*{why}.*\); give psf="
+    with pytest.warns(JaispWarning, match=said):
+        image = read_rubin(path)
+    assert image.psf_source["z"] == "survey"
+    with pytest.raises(JaispError, match=why):
+        read_rubin(write_rubin(tmp_path / "a.fits", band="z", psf=False), psf=other)
 
 
 def test_psf_keyword(tmp_path):
