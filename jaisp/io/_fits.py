@@ -312,10 +312,11 @@ def _left_over(hdus, groups):
     used = {number for _, kinds in groups for number in kinds.values()}
     sizes = _sizes(hdus)
     sizes_of_images = {sizes[kinds["image"]] for _, kinds in groups}
+    words = {number: re.split("[-_. ]", hdus[number].name.upper()) for number in sizes}
     return [
         number
         for number, size in sizes.items()
-        if number not in used and (size in sizes_of_images or _name_of(hdus[number])[1])
+        if number not in used and (size in sizes_of_images or not _KIND_OF.keys().isdisjoint(words[number]))
     ]
 
 

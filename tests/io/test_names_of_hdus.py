@@ -136,10 +136,16 @@ def test_planes_of_which_it_is_not_plain_whose_they_are(tmp_path, order):
     assert not image.noise["H"].stated
 
 
+@pytest.mark.parametrize("name", ["PSF_OF_STARS", "GRID-PSF-VIS"])
+def test_psfs_of_any_size_that_are_not_understood_are_told(tmp_path, name):
+    with pytest.warns(JaispWarning, match=rf"not used.*HDU 2 \({name}\)"):
+        assert read(tmp_path / "a.fits", [sky("SCI"), image_hdu(psf_image(), name)]).bands == ("VIS",)
+
+
 @pytest.mark.parametrize("name", ["NOISE", "VIS_MODEL", None])
 def test_images_that_are_not_understood_are_told(tmp_path, name):
     path = tmp_path / "a.fits"
-    other, small = image_hdu(np.ones((40, 40)), name), image_hdu(np.ones((8, 8)), "THUMBNAIL")
+    other, small = image_hdu(np.ones((40, 40)), name), image_hdu(np.ones((8, 8)), "PREVIEW")
     said = (
         f"{path}: not used, as nothing tells what it is or of which image: HDU 2 ({name or 'unnamed'}); names"
     )
