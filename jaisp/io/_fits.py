@@ -312,12 +312,15 @@ def _left_over(hdus, groups):
     used = {number for _, kinds in groups for number in kinds.values()}
     sizes = _sizes(hdus)
     sizes_of_images = {sizes[kinds["image"]] for _, kinds in groups}
-    words = {number: re.split("[-_. ]", hdus[number].name.upper()) for number in sizes}
-    return [
-        number
-        for number, size in sizes.items()
-        if number not in used and (size in sizes_of_images or not _KIND_OF.keys().isdisjoint(words[number]))
-    ]
+    left = []
+    for number, size in sizes.items():
+        name = hdus[number].name.upper()
+        # A path, as NOISE_REALIZATIONS/0, is a part of an archive of the LSST pipelines, no such plane.
+        if number in used or "/" in name:
+            continue
+        if size in sizes_of_images or not _KIND_OF.keys().isdisjoint(re.split("[-_. ]", name)):
+            left.append(number)
+    return left
 
 
 def _own_band(hdu):

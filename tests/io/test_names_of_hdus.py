@@ -142,6 +142,13 @@ def test_psfs_of_any_size_that_are_not_understood_are_told(tmp_path, name):
         assert read(tmp_path / "a.fits", [sky("SCI"), image_hdu(psf_image(), name)]).bands == ("VIS",)
 
 
+def test_parts_of_archives_are_not_told(tmp_path):
+    """Coadds of cells hold them, each of the size of the image: they would be told of every file."""
+    parts = [image_hdu(pixels(), name) for name in ("MASK_FRACTIONS/REJECTED", "NOISE_REALIZATIONS/0")]
+    hdus = [sky("IMAGE", filter_name="i", zero_point=31.4), *planes("RMS", "MASK", "PSF"), *parts]
+    check(read(tmp_path / "a.fits", hdus, read_rubin), "i", factor=1)
+
+
 @pytest.mark.parametrize("name", ["NOISE", "VIS_MODEL", None])
 def test_images_that_are_not_understood_are_told(tmp_path, name):
     path = tmp_path / "a.fits"
