@@ -28,6 +28,7 @@ _KINDS = {
 }
 # What the UNCERT of a CCDData that was written holds, by its UTYPE; else standard deviations.
 _UNCERTAINTIES = {"VarianceUncertainty": "variance", "InverseVariance": "weight"}
+_DISTORTIONS = ("WCSDVARR", "D2IMARR")  # tables that belong to the WCS
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
 # The shortest band, even none: PSF_IMAGE is a PSF, not the image of a band PSF; FLUX_ERR is of no band FLUX.
 _PLANE_NAME = re.compile(
@@ -233,6 +234,8 @@ def _groups(hdus):
         groups.setdefault((label, hdu.ver, seen[name]), {}).setdefault(kind, number)
         seen[name] += 1
     vague = {key: groups[key] for key in _images(groups) if key[0] and not survey_of_label(key[0])}
+    # Without a name, and without a WCS beside an image that has it, it is a preview or a PSF.
+    loose = [number for number in loose if "CTYPE1" in hdus[number].header] or ([] if vague else loose)
     if loose and len(vague) == len(_images(groups)):
         groups = {key: kinds for key, kinds in groups.items() if key not in vague}
         # Images without a name: PRIMARY, as a rule, with named planes beside it, or one for each band.
@@ -316,7 +319,7 @@ def _left_over(hdus, groups):
     for number, size in sizes.items():
         name = hdus[number].name.upper()
         # A path, as NOISE_REALIZATIONS/0, is a part of an archive of the LSST pipelines, no such plane.
-        if number in used or "/" in name:
+        if number in used or "/" in name or name in _DISTORTIONS:
             continue
         if size in sizes_of_images or not _KIND_OF.keys().isdisjoint(re.split("[-_. ]", name)):
             left.append(number)

@@ -79,6 +79,14 @@ def test_images_whose_names_tell_no_band(tmp_path, name, image):
     np.testing.assert_allclose(found.data["VIS"], pixels() * FACTOR, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["COADD_IMAGE", None])
+@pytest.mark.parametrize("filter_name", ["VIS", None])
+def test_image_behind_a_preview_without_a_name(tmp_path, name, filter_name):
+    preview = image_hdu(np.ones((9, 9)), primary=True, FILTER=filter_name)
+    image = read(tmp_path / "a.fits", [preview, sky(name)])
+    np.testing.assert_allclose(image.data["VIS"], pixels() * FACTOR, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -142,9 +150,10 @@ def test_psfs_of_any_size_that_are_not_understood_are_told(tmp_path, name):
         assert read(tmp_path / "a.fits", [sky("SCI"), image_hdu(psf_image(), name)]).bands == ("VIS",)
 
 
-def test_parts_of_archives_are_not_told(tmp_path):
+def test_known_parts_that_are_no_planes_are_not_told(tmp_path):
     """Coadds of cells hold them, each of the size of the image: they would be told of every file."""
-    parts = [image_hdu(pixels(), name) for name in ("MASK_FRACTIONS/REJECTED", "NOISE_REALIZATIONS/0")]
+    names = ("MASK_FRACTIONS/REJECTED", "NOISE_REALIZATIONS/0", "WCSDVARR")
+    parts = [image_hdu(pixels(), name) for name in names]
     hdus = [sky("IMAGE", filter_name="i", zero_point=31.4), *planes("RMS", "MASK", "PSF"), *parts]
     check(read(tmp_path / "a.fits", hdus, read_rubin), "i", factor=1)
 
