@@ -29,19 +29,21 @@ BAND_KEYS = (
 # Cameras whose ugrizy bands are near enough to Rubin's, as they prefix filter names.
 _GROUND = (
     r"LSST(?:Cam|ComCam|20[0-9]{2})?|ComCam|Rubin|HSC|MegaCam|MegaPrime|CFHT|CFIS|UNIONS|DES|DECam|SDSS|PS1|PanSTARRS|"
-    r"JPCAM|WISHES"
+    r"JPCAM|WISHES|Sloan|VST|OmegaCAM|KiDS|Subaru|W-S|SkyMapper|BASS"
 )
 _RUBIN_LABEL = re.compile(
-    # "HSC-I2", "LSST_g", "ComCam_g_01", "MEGACAM_U", "i_03", "r2"; "g DECam SDSS c0001 4720.0 1520.0"
-    rf"^(?:(?:(?:{_GROUND})[-_. ]?)(?P<ground>[ugrizy])(?:_?[0-9]{{1,2}})?"
-    rf"|(?P<plain>[ugrizy])(?:_?[0-9]{{1,2}})?"
-    rf"|(?P<long>[ugrizy])[. ](?:{_GROUND}|MP9)[\w .]*)$",
+    # "HSC-I2", "LSST_g", "ComCam_g_01", "MEGACAM_U", "W-S-I+", "i_03", "r2";
+    # "g DECam SDSS c0001 4720.0 1520.0", "i_PS1", "i_sim_1.4"
+    rf"^(?:(?:(?:{_GROUND})[-_. ]?)(?P<ground>[ugrizy])(?:_?[0-9]{{1,2}}|\+)?"
+    rf"|(?P<plain>[ugrizy])(?:_?[0-9]{{1,2}}|\+)?"
+    rf"|(?P<long>[ugrizy])[-_. ](?:{_GROUND}|MP9|sim)(?![a-z])[\w .]*)$",
     re.IGNORECASE,
 )
 _EUCLID_LABEL = re.compile(
-    # "VIS", "VIS_IE", "I_E", "NIR_Y", "NISP-P-Y", "YE", "H_E"
-    r"^(?:Euclid[-_. ]?)?(?:(?P<vis>VIS|(?:VIS[-_. ]?)?I_?E)"
-    r"|(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_?E)?)$",
+    # "VIS", "VIS_IE", "I_E", "EUC_VIS", "NIR_Y", "NISP-P-Y", "YE", "H_E", "H_NISP"
+    r"^(?:(?:Euclid|EUC)[-_./ ]?)?(?:(?P<vis>VIS|(?:VIS[-_. ]?)?I_?E)"
+    r"|(?:(?:NISP|NIR)[-_. ]?(?:[PS][-_. ])?)?(?P<nisp>[YJH])(?:_?E)?"
+    r"|(?P<before>[YJH])[-_. ](?:NISP|NIR))$",
     re.IGNORECASE,
 )
 MER_NAME = re.compile(
@@ -58,14 +60,14 @@ def band_of_label(label, survey):
     Case does not matter, but for the one letter by which the surveys can be confused: a bare ``"Y"`` is
     NISP's, a bare ``"y"`` Rubin's.
     """
-    label = str(label).strip()
+    label = re.sub(r"[-_. ]?band$", "", str(label).strip(), flags=re.IGNORECASE)  # "i-band"
     if survey == RUBIN:
         if label == "Y" or not (match := _RUBIN_LABEL.match(label)):
             return None
         return next(letter for letter in match.groups() if letter).lower()
     if label == "y" or not (match := _EUCLID_LABEL.match(label)):
         return None
-    return "VIS" if match["vis"] else match["nisp"].upper()
+    return "VIS" if match["vis"] else (match["nisp"] or match["before"]).upper()
 
 
 def survey_of_label(label):

@@ -5,14 +5,14 @@ import glob
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jaisp.exceptions import BandError, FileError, ImageError, JaispWarning, WCSError
-from jaisp.image import SurveyImage
+from jaisp.exceptions import BandError, FileError, ImageError, JaispError, JaispWarning, WCSError
+from jaisp.image import SurveyImage, centre_psf
 from jaisp.image._inputs import grid_shift, header_wcs
 from jaisp.io._bands import stem
 from jaisp.io._calibration import uncertainty_factor, zero_point_factor
@@ -59,13 +59,12 @@ class Rules:
 def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
     """Read ``(path, bands named)`` pairs of one survey; `~jaisp.io.read_rubin` tells the other parameters."""
     survey = get_survey(survey)
-    planes = []
+    planes, notes = [], []
     for path, asked in files:
         with open_fits(path) as hdus:
-            planes += find_planes(hdus, path, asked)
+            planes += find_planes(hdus, path, asked, notes)
     for order, plane in enumerate(planes):
         plane.order = order
-    notes = []
     if bands is None and all(plane.asked is None for plane in planes):
         bands = rules.assume_bands(planes, notes)
     planes = resolve_bands(planes, survey, bands)
@@ -170,10 +169,11 @@ def _load(plane, rules, zero_point, psf, notes):
         bits, header = _beside(hdus, plane, "mask", companions, data.shape)
         if psf is None and "psf" in plane.hdus:
             psf = read_psf(hdus, plane, wcs, data.shape, number=plane.hdus["psf"])
-    psf = companions.get("psf", [None])[0] if psf is None else psf
     if isinstance(psf, (str, os.PathLike)):
         with open_fits(os.fspath(psf)) as hdus:
             psf = read_psf(hdus, plane, wcs, data.shape)
+    elif psf is None and "psf" in companions:
+        psf = _found_psf(companions["psf"][0], plane, wcs, data.shape, notes)
     # Double precision ends here: in other units the numbers may be too small for single.
     with np.errstate(over="ignore"):  # what is too large is masked
         data = np.multiply(data, factor, out=data).astype(np.float32, copy=False)
@@ -185,6 +185,18 @@ def _load(plane, rules, zero_point, psf, notes):
         if rules.spare_flags(plane):
             mask = _spare(plane, mask, data, variance, notes)
     return {"data": data, "variance": variance, "mask": mask, "psf": psf, "wcs": wcs, "calibration": source}
+
+
+def _found_psf(path, plane, wcs, shape, notes):
+    """PSF of a file that was found beside the image, or None, with a note, if it cannot be used."""
+    try:
+        with open_fits(path) as hdus:
+            psf = read_psf(hdus, plane, wcs, shape)
+        centre_psf(psf, where=path)
+    except JaispError as error:
+        notes.append(f"{plane}: the PSF file found beside it is not used ({error}); give psf=")
+        return None
+    return psf
 
 
 def _pixels(hdus, plane, kind):
@@ -299,6 +311,8 @@ def _given_psfs(psf, planes):
         return _by_band(psf, planes, "psf")
     if isinstance(psf, (str, os.PathLike)) or getattr(psf, "ndim", None) == 2 or hasattr(psf, "header"):
         return dict.fromkeys(planes, psf)
+    if not isinstance(psf, Iterable):
+        raise ImageError(f"psf is a {type(psf).__name__}; give a path, an array or an HDU for each band")
     psf = list(psf)
     if len(psf) != len(planes):
         raise BandError(f"psf holds {len(psf)} PSFs for {len(planes)} bands: {', '.join(planes)}")
@@ -308,8 +322,8 @@ def _given_psfs(psf, planes):
 
 def siblings(path, pattern):
     """
-    Files beside ``path`` whose names match a glob pattern, those first that share most with its own name (the
-    same cutout of a tile), then the newest by the dates in their names.
+    FITS files beside ``path`` whose names match a glob pattern, those first that share most with its own name
+    (the same cutout of a tile), then the newest by the dates in their names.
     """
 
     def rank(other):
@@ -318,7 +332,9 @@ def siblings(path, pattern):
         return len(words & _words(name)), date[0] if date else "", name
 
     words = _words(stem(path))
-    return [os.fspath(other) for other in sorted(Path(path).parent.glob(pattern), key=rank, reverse=True)]
+    # Not its checksum, its header as text or its picture.
+    found = [other for other in Path(path).parent.glob(pattern) if stem(other) != other.name]
+    return [os.fspath(other) for other in sorted(found, key=rank, reverse=True)]
 
 
 def _words(name):

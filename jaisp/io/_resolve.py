@@ -1,8 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Which image is which band, and which are wanted."""
 
+import contextlib
+import re
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from jaisp.exceptions import BandError, JaispWarning
@@ -10,6 +13,9 @@ from jaisp.io._bands import BAND_KEYS, band_of_file, band_of_label, says_lower_y
 from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["resolve_bands"]
+
+# What cards of filters hold where they say none: words, or the number of a place in a wheel.
+_NO_FILTER = re.compile(r"none|null|clear\w*|open|empty|unknown|n/?a|[^a-z]*", re.IGNORECASE)
 
 
 def resolve_bands(planes, survey, bands=None):
@@ -24,14 +30,20 @@ def resolve_bands(planes, survey, bands=None):
         Survey that is read.
     bands : sequence of str, optional
         Bands wanted, by the survey's name or as the file names them; or, where the files do not tell, the
-        band of each image in order.
+        band of each image in order, which those that tell must agree with.
 
     Returns
     -------
     dict
         Band to plane.
     """
-    bands = [bands] if isinstance(bands, str) else None if bands is None else list(bands)
+    if bands is not None:
+        given = bands
+        bands = [bands] if isinstance(bands, str) else list(bands) if isinstance(bands, Iterable) else []
+        if not bands:
+            raise BandError(
+                f"bands={given!r} names no band; allowed: a list of {', '.join(survey.band_names)}"
+            )
     alone = Counter(plane.path for plane in planes)
     foreign = {}
     for plane in planes:
@@ -46,8 +58,10 @@ def resolve_bands(planes, survey, bands=None):
             said = next(((label, other) for label in labels if (other := survey_of_label(label))), None)
             if said:
                 foreign[id(plane)] = said
-            elif alone[plane.path] == 1 and bands is None:
-                plane.band = band_of_file(plane.path, survey)
+            elif alone[plane.path] == 1 and not set(labels) - {plane.label}:
+                # Of a name that could mean two bands the user who gives bands need not hear.
+                with contextlib.suppress(BandError) if bands is not None else contextlib.nullcontext():
+                    plane.band = band_of_file(plane.path, survey)
     for plane in planes:
         # The other survey's bands in a cutout are passed over; a whole file of them is a mistake.
         if id(plane) in foreign and not any(other.band for other in planes if other.path == plane.path):
@@ -63,13 +77,16 @@ def resolve_bands(planes, survey, bands=None):
         for plane in planes
         if plane.band is None and id(plane) not in foreign and (not plane.label or alone[plane.path] == 1)
     ]
-    if unknown and bands is not None and len(bands) != len(planes):
-        for plane in unknown:
-            plane.band = band_of_file(plane.path, survey) if alone[plane.path] == 1 else None
-        unknown = [plane for plane in unknown if plane.band is None]
-    if unknown and bands is not None and len(bands) == len(planes):
-        for plane, band in zip(planes, bands, strict=True):
-            plane.band = survey.band(band).name
+    inside = [plane for plane in planes if plane.band or plane in unknown]
+    if unknown and bands is not None and len(bands) == len(inside):
+        for plane, band in zip(inside, bands, strict=True):
+            if plane in unknown:
+                plane.band = survey.band(band).name
+            elif str(band).lower() not in (plane.band.lower(), str(plane.label).lower()):
+                raise BandError(
+                    f"{plane}: is of band {plane.band}, but bands= has {band!r} in its place; give bands= in "
+                    f"the order of the images, or {band}=FILE"
+                )
         bands = None
     elif unknown:
         _raise_unknown(unknown[0], survey)
@@ -102,8 +119,14 @@ def _labels(plane):
         return []
     labels = [plane.label] if plane.label else []
     if not labels or survey_of_label(plane.label) is None:
-        labels += [plane.get(key) for key in BAND_KEYS]
-    return [label for label in labels if label]
+        labels += _filters(plane)
+    return labels
+
+
+def _filters(plane):
+    """What the headers of an image say its filter is."""
+    values = [plane.get(key) for key in BAND_KEYS]
+    return [value for value in values if value is not None and not _NO_FILTER.fullmatch(str(value).strip())]
 
 
 def _is_rubins(plane, planes, survey, bands):
@@ -145,7 +168,10 @@ def _select(planes, survey, bands):
         if not found:
             survey.band(band)
             held = ", ".join(dict.fromkeys(plane.band for plane in planes))
-            raise BandError(f"band {band!r} is not in the {survey.label} files given; they hold {held}")
+            raise BandError(
+                f"band {band!r} is not in the {survey.label} files given; they hold {held}; "
+                f"for a file whose name misleads give {band}=FILE"
+            )
         chosen += found
     return chosen
 
@@ -158,8 +184,8 @@ def _raise_unknown(plane, survey):
             f"{plane.path}: a cube of {plane.count} images does not say their bands; "
             f"give bands=[...] with {plane.count} of {names}"
         )
-    said = next((f"; FILTER is {value!r}" for key in BAND_KEYS if (value := plane.get(key))), "")
+    said = next((f": FILTER is {value!r}" for value in _filters(plane)), " from header or file name")
     raise BandError(
-        f"{plane.path}: cannot tell its {survey.label} band from header or file name{said}; "
+        f"{plane.path}: cannot tell its {survey.label} band{said}; "
         f"give bands=[...] or {survey.band_names[0]}={Path(plane.path).name}; allowed: {names}"
     )

@@ -55,7 +55,8 @@ def read_euclid(files, *, bands=None, psf=None, zero_point=None):
     -----
     JaispWarning
         If a zero point had to be assumed (that of Q1; for pixels finer than 0.09 arcsec that of ACS F814W,
-        25.94), or flags were disbelieved because they mark most of the image.
+        25.94), flags were disbelieved because they mark most of the image, or HDUs that look like planes of
+        an image, or a PSF file beside it, cannot be used.
     """
     rules = Rules(
         _companions, _default_factor, _bad_bits, lambda planes, notes: None, spare_flags=lambda plane: True

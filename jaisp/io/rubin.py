@@ -56,8 +56,9 @@ def read_rubin(files, *, bands=None, psf=None, zero_point=None):
     -----
     JaispWarning
         If something had to be assumed: the bands of a cube, or the unit of the pixels (nJy in the LSST
-        layout, unless it says counts; zero point 27.0, that of HSC, elsewhere), or its calibration varies
-        over the image, of which the mean is used.
+        layout, unless it says counts; zero point 27.0, that of HSC, elsewhere); if its calibration varies
+        over the image, of which the mean is used; or if HDUs that look like planes of an image, or a PSF file
+        beside it, cannot be used.
 
     Notes
     -----

@@ -142,12 +142,42 @@ def test_unknown_bands(tmp_path):
     fails(BandError, "FILTER is 'N921'; give bands=[...] or u=other.fits; allowed: u, g, r", read_rubin, path)
     path = write_rubin(tmp_path / "g_r.fits", band_key=None)
     fails(BandError, "its name could mean band g or r", read_rubin, path)
+    fails(BandError, "r=FILE", read_rubin, write_rubin(tmp_path / "a_g.fits", band_key=None), bands=["r"])
     path = write_rubin(tmp_path / "rubin_g.fits")
     fails(BandError, "unknown Rubin band 'vis'", read_rubin, path, bands=["vis"])
     fails(BandError, "band 'r' is not in the Rubin files given; they hold g", read_rubin, path, bands=["r"])
     fails(BandError, "unknown Rubin band 'q'", read_rubin, f"q={path}")
     path = write_cutout(tmp_path / "c.fits", bands=("SPITZER_1", "SPITZER_2"))
     fails(BandError, "no Rubin band among SPITZER_1, SPITZER_2; allowed: u, g, r", read_rubin, path)
+
+
+@pytest.mark.parametrize("name", ["NB0816", "F606W"])
+def test_a_filter_that_is_stated_counts_before_the_name_of_the_file(tmp_path, name):
+    path = write_rubin(tmp_path / "cosmos_g.fits", band=name, band_key="FILTER")
+    fails(BandError, f"cannot tell its Rubin band: FILTER is {name!r}; give bands=", read_rubin, path)
+    assert read_rubin(path, bands=["r"]).bands == read_rubin(f"r={path}").bands == ("r",)
+    path = write_euclid(tmp_path / "udf_h.fits", filter_name="F160W")
+    fails(BandError, "cannot tell its Euclid band: FILTER is 'F160W'; give bands=", read_euclid, path)
+
+
+@pytest.mark.parametrize("name", ["none", "CLEAR1L", "N/A", 3])
+def test_a_card_that_states_no_filter(tmp_path, name):
+    path = write_rubin(tmp_path / "cosmos_g.fits", band=name, band_key="FILTER")
+    assert read_rubin(path).bands == ("g",)
+
+
+def test_bands_in_another_order_than_the_images(tmp_path):
+    paths = [write_rubin(tmp_path / "a.fits", band="i"), write_rubin(tmp_path / "b.fits", band_key=None)]
+    message = f"{paths[0]}: is of band i, but bands= has 'r' in its place; give bands= in the order"
+    fails(BandError, message, read_rubin, paths, bands=["r", "i"])
+
+
+@pytest.mark.parametrize("bands", [3, [], ()])
+def test_bands_that_are_none(tmp_path, bands):
+    path = write_rubin(tmp_path / "a.fits")
+    fails(
+        BandError, f"bands={bands} names no band; allowed: a list of u, g, r", read_rubin, path, bands=bands
+    )
 
 
 def test_bands_given_twice(tmp_path):
@@ -257,6 +287,7 @@ def test_psfs(tmp_path):
     fails(BandError, "psf given for band 'r', which is not read", read_rubin, path, psf={"r": psf_image()})
     fails(BandError, "psf holds 2 PSFs for 1 bands", read_rubin, path, psf=[psf_image(), psf_image()])
     fails(FileError, "none.fits: no such file", read_rubin, path, psf=tmp_path / "none.fits")
+    fails(ImageError, "psf is a int; give a path, an array or an HDU", read_rubin, path, psf=3)
     others = write_cutout(tmp_path / "c.fits", bands=("HSC_R",))
     fails(BandError, "c.fits: holds no PSF of band g", read_rubin, path, psf=others)
 
@@ -316,6 +347,9 @@ def test_unknown_keywords_are_not_swallowed(tmp_path):
         ("ComCam_g_01", "g"), ("LSST_r_57", "r"), ("lsst2016-g", "g"),
         ("lsst_y", "y"), ("HSC-Y", "y"), ("y_04", "y"),
         ("z DECam SDSS c0004 9260.0 1520.0", "z"), ("u.MP9302", "u"), ("i2", "i"),
+        ("i_sim_1.4", "i"), ("Sloan i", "i"), ("i_PS1", "i"), ("Y_PS1", "y"), ("W-S-I+", "i"), ("g+", "g"),
+        ("i-band", "i"), ("r band", "r"), ("y-band", "y"), ("LSST i-band", "i"), ("VST_i", "i"),
+        ("OmegaCAM_r", "r"), ("Y-band", None), ("H_NISP", None), ("i_simple", None), ("band", None),
         ("Y", None), ("NIR_Y", None), ("VIS", None), ("F814W", None), ("N921", None),
         ("white", None), ("", None),
     ],
@@ -330,7 +364,9 @@ def test_rubin_filter_names(label, band):
         ("VIS", "VIS"), ("vis", "VIS"), ("NIR_Y", "Y"), ("NIR-J", "J"), ("NISP_H", "H"), ("NISP-P-Y", "Y"),
         ("Y", "Y"), ("h", "H"), ("I_E", "VIS"), ("Y_E", "Y"), ("Euclid VIS", "VIS"), ("EUCLID_H", "H"),
         ("VIS_IE", "VIS"), ("IE", "VIS"), ("YE", "Y"), ("JE", "J"), ("HE", "H"), ("NISP_HE", "H"),
+        ("H_NISP", "H"), ("EUC_VIS", "VIS"), ("Euclid/NISP.Y", "Y"), ("Y-band", "Y"), ("VIS band", "VIS"),
         ("y", None), ("HSC-Y", None), ("g", None), ("VISTA_J", None), ("K", None), ("", None),
+        ("y-band", None), ("i-band", None), ("J_VISTA", None), ("F160W", None),
     ],
 )  # fmt: skip
 def test_euclid_filter_names(label, band):
@@ -338,7 +374,18 @@ def test_euclid_filter_names(label, band):
 
 
 def test_no_name_means_a_band_of_both_surveys():
-    labels = [*"ugrizyYJH", "VIS", "NIR_Y", "HSC-Y", "LSST_y", "Euclid_Y"]
+    labels = [
+        *"ugrizyYJH",
+        "VIS",
+        "NIR_Y",
+        "HSC-Y",
+        "LSST_y",
+        "Euclid_Y",
+        "y-band",
+        "Y-band",
+        "Y_NISP",
+        "Y_PS1",
+    ]
     for label in labels:
         assert (band_of_label(label, RUBIN) is None) != (band_of_label(label, EUCLID) is None), label
 

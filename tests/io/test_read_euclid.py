@@ -175,6 +175,19 @@ def test_companions_of_a_file_of_any_name_among_the_files(tmp_path, endings):
     assert image.meta["files"] == {"VIS": str(path)}
 
 
+@pytest.mark.parametrize("end", [".header", ".md5", ".part", ".png"])
+def test_files_beside_that_are_no_fits_are_passed_over(tmp_path, end):
+    path = write_mer(tmp_path, flags=np.eye(40, dtype=np.int32))
+    other = write_euclid(tmp_path / "euclid_H.fits", filter_name="NIR_H")
+    image_hdu(psf_image()).writeto(tmp_path / "euclid_H_psf.fits.gz")
+    for companion in [*tmp_path.glob("EUC_MER_*"), *tmp_path.glob("euclid_H*")]:
+        companion.with_name(companion.name + end).write_text("SIMPLE")
+    (tmp_path / f"euclid_H_rms.fits{end}").write_text("SIMPLE")
+    for image in (read_euclid(path), read_euclid(other)):
+        assert set(image.psf_source.values()) == {"given"}
+        assert all(image.noise[band].stated for band in image.bands)
+
+
 def test_mosaic_without_companions(tmp_path):
     path = write_mer(tmp_path, rms=None, grid_psf=False)
     image = read_euclid(path)
@@ -225,6 +238,15 @@ def test_cutout(tmp_path, kind):
     )
     assert read_euclid(path, bands=["H", "VIS"]).bands == ("VIS", "H")
     assert read_euclid(path, bands="NIR_J").bands == ("J",)
+
+
+def test_bands_in_the_order_of_the_survey_not_of_the_files(tmp_path):
+    for band in ("VIS", "H"):
+        image_hdu(pixels(), primary=True, MAGZERO=24.6, **wcs_cards(0.1)).writeto(
+            tmp_path / f"euclid_{band}.fits"
+        )
+    image = read_euclid(sorted(tmp_path.glob("euclid_*.fits")), bands=["VIS", "H"])
+    assert all(path.endswith(f"euclid_{band}.fits") for band, path in image.meta["files"].items())
 
 
 def test_no_zero_point(tmp_path):

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS, DistortionLookupTable
 
-from jaisp.exceptions import FileError, JaispWarning
+from jaisp.exceptions import FileError, JaispError, JaispWarning
 from jaisp.io import read_rubin
 
 from ._layouts import (
@@ -279,6 +279,28 @@ def test_file_of_the_psfs_of_all_bands(tmp_path, name):
     np.testing.assert_allclose(image.psf["y"], psf_image(15, 2.0), rtol=1e-4)
 
 
+def useless_psfs():
+    table = fits.BinTableHDU.from_columns([fits.Column("PSF_MASK", "E", array=[1.0])], name="PSF_DATA")
+    return [
+        (fits.HDUList([fits.PrimaryHDU(), table]), "holds no PSF image"),
+        (fits.HDUList([fits.PrimaryHDU(np.ones((20, 20)))]), "allowed: a square image, odd number"),
+        (fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(psf_image(), name="HSC-R")]), "no PSF of band z"),
+    ]
+
+
+@pytest.mark.parametrize(("hdus", "why"), useless_psfs())
+def test_psf_found_beside_that_cannot_be_used(tmp_path, hdus, why):
+    """As PSFEx models: the image is read all the same, unlike with one that the user gives."""
+    path, other = write_rubin(tmp_path / "z.fits", band="z", psf=False), tmp_path / "z_psf.fits"
+    hdus.writeto(other)
+    said = rf"z.fits: the PSF file found beside it is not used \(.*z_psf.fits: .*{why}.*\); give psf="
+    with pytest.warns(JaispWarning, match=said):
+        image = read_rubin(path)
+    assert image.psf_source["z"] == "survey"
+    with pytest.raises(JaispError, match=why):
+        read_rubin(write_rubin(tmp_path / "a.fits", band="z", psf=False), psf=other)
+
+
 def test_psf_keyword(tmp_path):
     paths = [write_rubin(tmp_path / f"{band}.fits", band=band) for band in "ig"]
     narrow, wide = psf_image(15, 1.0), psf_image(15, 2.0)
@@ -489,7 +511,8 @@ def test_images_without_names_that_say_their_bands(tmp_path):
     assert read_rubin(f"g,i={path}").bands == ("g", "i")
     # A second image of the same band, as an unnamed map of its errors is, is none of its own.
     path = write_bands(tmp_path / "b.fits", [None] * 2, cards=["g", "g"])
-    np.testing.assert_array_equal(read_rubin(path).data["g"], pixels(0))
+    with pytest.warns(JaispWarning, match=r"b.fits: not used.*HDU 2 \(unnamed\)"):
+        np.testing.assert_array_equal(read_rubin(path).data["g"], pixels(0))
 
 
 @pytest.mark.parametrize("versions", [True, False])
@@ -533,6 +556,18 @@ def test_bands_said_for_files_whose_names_confuse(tmp_path):
     image = read_rubin(paths, bands=["z", "i"])
     assert image.bands == ("i", "z")
     assert image.meta["files"]["z"] == str(paths[0])
+
+
+@pytest.mark.parametrize("band_key", ["BAND", None])
+def test_bands_choose_among_those_that_headers_or_names_tell(tmp_path, band_key):
+    paths = [
+        write_rubin(tmp_path / "lsst_i.fits", band="i", band_key=band_key),
+        write_rubin(tmp_path / "lsst_r.fits", band_key=None),
+    ]
+    files = {"i": str(paths[0]), "r": str(paths[1])}
+    assert read_rubin(paths, bands=["r", "i"]).meta["files"] == files
+    paths.append(write_rubin(tmp_path / "image.fits", band_key=None))
+    assert read_rubin(paths, bands=["i", "r", "z"]).meta["files"] == {**files, "z": str(paths[2])}
 
 
 def write_cube(path, n=5):
