@@ -37,7 +37,7 @@ _SHALLOWEST, _STEEPEST, _MOST_BEYOND = 3.5, 5.0, 0.1
 # The image of VIS ends where only light bent at the edges of the telescope is left, which falls with r**-3.
 _DIFFRACTION = {"VIS": 3.0}
 _BLOCK = 8  # pixels; a block around a source lies within its stamp
-_BACKGROUND = 0.1  # prior on a local residual background, in units of the pixel noise
+_BACKGROUND = 0.03  # prior on a local residual background, in units of the pixel noise
 
 
 class Plane:
