@@ -10,9 +10,18 @@ from astropy.table import Column as PlainColumn
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
 
+from jaisp.exceptions import ConfigError
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 
-__all__ = ["COLUMNS", "Column", "describe_columns", "split_coordinates", "unite_coordinates", "values"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "arcsec",
+    "describe_columns",
+    "split_coordinates",
+    "unite_coordinates",
+    "values",
+]
 
 
 @dataclass(frozen=True)
@@ -211,3 +220,15 @@ def values(column, unit=None):
     column = getattr(column, "unmasked", column)
     data = column.to_value(unit) if isinstance(column, u.Quantity) else np.ma.getdata(column)
     return np.where(mask, np.nan, np.asarray(data, float))
+
+
+def arcsec(angle, name):
+    """Return an angle, or a column of them, as plain floats in arcsec, NaN where masked."""
+    # Columns of a plain Table are no Quantities, but have units too.
+    unit = getattr(angle, "unit", None)
+    try:
+        factor = u.Unit(unit or "").to(u.arcsec)
+    except u.UnitConversionError:
+        given = f"in {str(unit)!r}" if str(unit or "") else "without a unit"
+        raise ConfigError(f"{name} is {given}; allowed: an angle, e.g. in u.arcsec") from None
+    return factor * values(angle, unit)
