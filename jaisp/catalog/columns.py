@@ -21,6 +21,7 @@ __all__ = [
     "split_coordinates",
     "unite_coordinates",
     "values",
+    "with_nan",
 ]
 
 
@@ -193,7 +194,7 @@ def unite_coordinates(flat):
             ra, dec = (_angle(flat[f"{prefix}{part}"], known) for part in _AXES)
             table[f"{prefix}sky_centroid"] = SkyCoord(ra, dec, frame="icrs")
         else:
-            table[name] = _column(flat[name], _BY_NAME.get(name))
+            table[name] = with_nan(flat[name], name)
     describe_columns(table)
     return table
 
@@ -205,13 +206,14 @@ def _angle(column, known):
     return Masked(np.where(column.mask, 0, values) * u.deg, mask=column.mask)
 
 
-def _column(column, known):
+def with_nan(column, name):
     """Give a column its NaN back where a format masks them, and drop a mask that masks nothing."""
+    known = _BY_NAME.get(name)
     if known is None or known.masked or not isinstance(column, MaskedColumn):
         return column
     if column.dtype.kind == "f":
         return column.filled(np.nan)
-    return PlainColumn(column)
+    return column if np.any(column.mask) else PlainColumn(column)
 
 
 def values(column, unit=None):
