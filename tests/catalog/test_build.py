@@ -46,6 +46,28 @@ def test_a_pair_that_is_aligned_already_gives_the_same_catalogue():
         catalog_pair(model, align(rubin, euclid), activity=1.5)
 
 
+def test_an_unknown_offset_is_in_the_errors_of_rubins_positions():
+    """Two sources are too few to measure it; Euclid has no pixels at the second one."""
+    model, sources = DETRJEPA.from_pretrained(), ((-3.0, 0.0), (3.0, 0.0))
+    rubin = make_image(RUBIN, {"i": 60}, sources=sources)
+    euclid = make_image(EUCLID, {"VIS": 60}, sources=sources)
+    euclid.mask["VIS"][:, 60:] = True
+    table = model.catalog(rubin, euclid)
+    table.sort("x_centroid")
+    assert len(table) == 2
+    offset = table.meta["astrometric_offset"]
+    assert offset["n_sources"] == offset["euclid_minus_rubin_ra_mas"] == 0
+    assert offset["error_mas"] == offset["field"]["dx_err_mas"] == 60
+    for name in ("ra_err", "dec_err"):
+        seen, alone = table[name].to_value("mas")
+        assert seen < 20
+        assert 60 < alone < 65
+    # Rubin without Euclid is its own reference.
+    table = model.catalog(rubin)
+    assert table.meta["astrometric_offset"]["error_mas"] == 0
+    assert table["ra_err"].to_value("mas").max() < 20
+
+
 def test_images_are_aligned_as_the_catalogue_was(monkeypatch):
     """The field of offsets is a function of the grid's pixels, and tiles begin where the grid does."""
     rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
