@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The way from images to a table: align, detect, link, measure, calibrate."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from jaisp.catalog.measurement import Sources, measure
 from jaisp.catalog.offsets import OffsetField
 from jaisp.catalog.table import build_table, provenance
 from jaisp.catalog.write import Catalog
-from jaisp.exceptions import ConfigError, ImageError
+from jaisp.exceptions import ConfigError, ImageError, JaispWarning
 from jaisp.image import SurveyImage
 from jaisp.io import align
 from jaisp.io._grid import sky_jacobian
@@ -93,10 +94,21 @@ def make_catalog(model, rubin=None, euclid=None, *, activity=0.5, region="union"
     `~jaisp.catalog.Catalog`
         A `~astropy.table.QTable` with one row for each active object, ranked by ``activity``; columns in the
         user guide.
+
+    Warns
+    -----
+    JaispWarning
+        Of findings in the images that leave the numbers in doubt.
     """
     _check(rubin, euclid)
     _check_activity(activity)
-    return catalog_pair(model, align(rubin, euclid, region=region), activity=activity, **options)
+    pair = align(rubin, euclid, region=region)
+    table = catalog_pair(model, pair, activity=activity, **options)
+    for image in filter(None, pair):
+        for finding in image.findings:
+            if finding.doubtful:
+                warnings.warn(f"{image.survey.label} {finding}", JaispWarning, stacklevel=3)
+    return table
 
 
 def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progress=None):

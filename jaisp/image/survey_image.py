@@ -46,11 +46,14 @@ class Finding:
         What was found.
     done : str
         How it was mended.
+    doubtful : bool
+        Whether numbers that are measured on the image are in doubt all the same.
     """
 
     band: str
     what: str
     done: str
+    doubtful: bool = False
 
     def __str__(self):
         return f"{self.band}: {self.what}; {self.done}"
@@ -108,7 +111,8 @@ class SurveyImage:
     noise : mapping of str to `Noise`
         What the pixels say of the noise.
     findings : list of `Finding`
-        What was found wrong, and mended; ``noise``, which is measured on first use, may add to it.
+        What was found wrong, and mended; ``noise``, which is measured on first use, may add to it, also on
+        copies that `~jaisp.io.align` made.
     meta : dict
         Provenance.
 
@@ -262,7 +266,12 @@ class SurveyImage:
         new = int(np.count_nonzero(bad & ~mask))
         if new:
             mask |= bad
-            self.findings.append(Finding(band, f"{new} pixels {what}", "masked"))
+            self._tell(band, f"{new} pixels {what}", "masked")
+
+    def _tell(self, *finding):
+        """Note a finding, once: the list is shared with aligned copies, which may find it again."""
+        if (finding := Finding(*finding)) not in self.findings:
+            self.findings.append(finding)
 
     def _set_wcs(self, wcs, stated):
         where = self.survey.label
@@ -308,10 +317,10 @@ class SurveyImage:
         total = float(np.nansum(psf))
         psf, offset = centre_psf(psf, where=f"{where} PSF")
         if abs(total - 1) > 1e-3:
-            self.findings.append(Finding(band, f"PSF summed to {total:.4g}", "normalised to 1"))
+            self._tell(band, f"PSF summed to {total:.4g}", "normalised to 1")
         if any(offset):
             off = "PSF centred ({:.2f}, {:.2f}) px off its middle".format(*offset)
-            self.findings.append(Finding(band, off, "moved to the middle"))
+            self._tell(band, off, "moved to the middle")
         return psf
 
     def _make_variance(self, band):
@@ -373,7 +382,7 @@ class SurveyImage:
             stated=band in self._variance,
         )
         if finding:
-            self.findings.append(Finding(band, *finding))
+            self._tell(band, *finding)
         return noise
 
     def data_box(self, bands=None):

@@ -18,7 +18,7 @@ from jaisp.catalog import (
 from jaisp.catalog._drawing import aligned
 from jaisp.catalog.build import _measure_noise, _ranked
 from jaisp.catalog.table import provenance
-from jaisp.exceptions import ConfigError
+from jaisp.exceptions import ConfigError, JaispWarning
 from jaisp.io import align
 from jaisp.models.config import DETRJEPAConfig
 from jaisp.surveys import EUCLID, RUBIN
@@ -102,6 +102,23 @@ def test_findings_of_bands_that_align_left_out():
     _measure_noise(pair)
     # In the order of the survey, with the band that is not there.
     assert [finding.band for finding in pair.rubin.findings] == ["g", "r", "r", "i"]
+
+
+def test_findings_that_leave_numbers_in_doubt_are_told_on_the_image_and_once():
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    rubin.wcs.wcs.crpix += 0.3, 0.2  # off the grid, so that a copy is measured
+    rubin.variance["i"][:] = 1e4
+    model = DETRJEPA.from_pretrained()
+    for _ in range(2):
+        with pytest.warns(
+            JaispWarning, match="Rubin i: the noise of a source is 0.0.* check the variance"
+        ) as told:
+            model.catalog(rubin, euclid)
+        assert len(told) == 1
+        noise = [finding for finding in rubin.findings if finding.doubtful]
+        assert len(noise) == 1
+        assert "limited to 0.3 times" in str(noise[0])
+    catalog_pair(model, align(rubin, euclid))  # without a warning: the command line prints all findings
 
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet"])
