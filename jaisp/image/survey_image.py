@@ -15,7 +15,7 @@ from jaisp.image._sky import data_box
 from jaisp.image._units import NJY
 from jaisp.image.background import estimate_background
 from jaisp.image.noise import measure_noise, measure_variance
-from jaisp.image.psf import centre_psf, survey_psf
+from jaisp.image.psf import centre_psf, psf_extent, survey_psf
 from jaisp.image.stars import estimate_psf
 from jaisp.surveys import get_survey
 
@@ -30,6 +30,10 @@ _LARGEST = 1e15
 _SMALLEST_VARIANCE = 1e-30
 # Pixels on either side of the middle that tell whether values repeat.
 _REPEATS = 50_000
+# Light that a PSF image may lack, more where it is so many FWHM wide that its core tells of the wings.
+_MOST_LOST, _MOST_LOST_NARROW = 0.03, 0.005
+_NARROW, _TOO_NARROW = 5.0, 4.0  # FWHM
+_MOST_ADDED = 0.1  # light that the measurement adds at most for what lies beyond
 _ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
 
@@ -321,6 +325,11 @@ class SurveyImage:
         if any(offset):
             off = "PSF centred ({:.2f}, {:.2f}) px off its middle".format(*offset)
             self._tell(band, off, "moved to the middle")
+        width, lost = psf_extent(psf)
+        if width < _TOO_NARROW or lost > (_MOST_LOST_NARROW if width < _NARROW else _MOST_LOST):
+            small = f"PSF image of {psf.shape[0]} px is only {width:.1f} FWHM wide"
+            off = f"fluxes may be off by up to {100 * max(lost, _MOST_ADDED):.0f} %; give a larger one"
+            self._tell(band, small, off, lost > _MOST_ADDED)
         return psf
 
     def _make_variance(self, band):

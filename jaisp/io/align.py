@@ -369,7 +369,9 @@ def _assemble(image, planes, psf, wcs, how):
         for band in image.bands
         if band not in bands
     ]
-    image.findings += [finding for finding in [*dropped, *new.findings] if finding not in image.findings]
+    # Of its PSF the original has told.
+    own = [finding for finding in new.findings if not finding.what.startswith("PSF")]
+    image.findings += [finding for finding in dropped + own if finding not in image.findings]
     # One list: what is found out later, as of the noise, is told on the image that the user gave too.
     new.findings = image.findings
     # Not "given", neither here nor in what is selected of it, but from where the original's came.
