@@ -30,6 +30,9 @@ _LARGEST = 1e15
 _SMALLEST_VARIANCE = 1e-30
 # Pixels on either side of the middle that tell whether values repeat.
 _REPEATS = 50_000
+# Connected pixels that share a saturated image's maximum, and its distance from the sky in the sky's scatter.
+_PLATEAU, _FAR = 4, 50.0
+_SAMPLE = 100_000  # pixels that tell that scatter
 # Light that a PSF image may lack, more where it is so many FWHM wide that its core tells of the wings.
 _MOST_LOST, _MOST_LOST_NARROW = 0.03, 0.005
 _NARROW, _TOO_NARROW = 5.0, 4.0  # FWHM
@@ -255,6 +258,8 @@ class SurveyImage:
         zero = data == 0
         if zero.any():
             self._mask_out(band, mask, _gaps(data, zero, stated=stated), "exactly 0 (no data)")
+        top, saturated = _saturated(data, finite & ~mask)
+        self._mask_out(band, mask, saturated, f"at the image's maximum of {top:.6g} nJy look saturated")
         if mask.all():
             raise ImageError(f"{where}: every pixel is masked; give a band that has usable pixels")
         data[~finite] = 0
@@ -511,6 +516,23 @@ def _gaps(data, zero, *, stated):
     # Resampled pixels go in pairs.
     side, line = (2 * int(np.ceil(n)) + 1 for n in (np.sqrt(count), count))
     return _opened(zero, (side, side)) | _opened(zero, (1, line)) | _opened(zero, (line, 1))
+
+
+def _saturated(data, good):
+    """
+    Highest value of the good pixels, and where it is one at which the image is clipped.
+
+    In noise a maximum is one pixel: where connected ones share it, far above the sky, the light went beyond.
+    """
+    top = np.max(data, where=good, initial=-np.inf)
+    highest = good & (data == top)
+    if np.count_nonzero(highest) < _PLATEAU:
+        return top, np.zeros_like(good)
+    values = data[good]
+    low, middle = np.percentile(values[:: max(values.size // _SAMPLE, 1)], [16, 50])
+    far = middle > low and top - middle > _FAR * (middle - low)
+    connected = np.bincount(ndimage.label(highest)[0].ravel())[1:].max() >= _PLATEAU
+    return top, highest & (far and connected)
 
 
 def _opened(areas, size):

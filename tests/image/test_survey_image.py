@@ -27,7 +27,7 @@ from jaisp.exceptions import BandError, ImageError, JaispError, WCSError
 from jaisp.image import Finding, SurveyImage, moffat_psf, normalize_psf, psf_fwhm, survey_psf
 from jaisp.surveys import EUCLID, RUBIN
 
-from .helpers import make_wcs
+from .helpers import make_wcs, star
 
 
 @pytest.fixture
@@ -406,6 +406,26 @@ def test_psfs(make):
         psf={"VIS": np.zeros((21, 21))},
     )
     fails(ImageError, "441 of 441 pixels are not finite", make, psf={"VIS": np.full((21, 21), np.nan)})
+
+
+def test_saturated_cores_are_masked_and_nothing_else(make, pixels):
+    stars = star(pixels.shape, 20, 25, 1e5, fwhm=3) + star(pixels.shape, 40.5, 10, 2e4, fwhm=3)
+    whole = (pixels + stars).astype(np.float32)
+    image = make({"VIS": whole})
+    assert image.findings == []
+    assert not image.mask["VIS"].any()
+    clipped = np.minimum(whole, 1500)
+    image = make({"VIS": clipped * u.nJy})
+    core = whole >= 1500
+    assert core.sum() > 8
+    np.testing.assert_array_equal(image.mask["VIS"], core)
+    told = f"VIS: {core.sum()} pixels at the image's maximum of 1500 nJy look saturated; masked"
+    assert [str(finding) for finding in image.findings] == [told]
+    # Known already; and plateaus of a few levels or without noise are none.
+    assert make({"VIS": clipped}, mask={"VIS": core}).findings == []
+    assert make({"VIS": np.minimum(np.round(pixels), 2)}).findings == []
+    flat = np.where(stars > 1500, 1500, 0)
+    assert make({"VIS": flat}, variance={"VIS": np.ones(pixels.shape)}).findings == []
 
 
 @pytest.mark.parametrize(
