@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from jaisp import DETRJEPA
 from jaisp.catalog import detect, measure_offset
 from jaisp.catalog.crossmatching import _SIMILARITY, _TRUST, pair_odds, pair_probability
-from jaisp.catalog.links import _ERROR_SCALE, _SHARPEST, _UNKNOWN_OFFSET
+from jaisp.catalog.links import _ERROR_SCALE, _SHARPEST, UNKNOWN_OFFSET
 from jaisp.evaluation import DEPTHS, KINDS, Skies, calibration, match_one_to_one
 from jaisp.io import align
 from jaisp.surveys import EUCLID
@@ -46,7 +46,7 @@ def pairs_of(model, field):
     near = cKDTree(first).sparse_distance_matrix(cKDTree(second), 1.0, output_type="coo_matrix")
     i, j = near.row, near.col
     error = [_ERROR_SCALE * PIXEL * np.hypot(one.x_err, one.y_err) / np.sqrt(2) for one in (rubin, euclid)]
-    systematic = _SHARPEST if offset.n_matches else _UNKNOWN_OFFSET
+    systematic = _SHARPEST if offset.n_matches else UNKNOWN_OFFSET
     variance = error[0][i] ** 2 + error[1][j] ** 2 + systematic**2
     area = np.prod(np.ptp(np.concatenate([first, second]), axis=0))
     cosine = np.einsum("kd,kd->k", rubin.embedding[i], euclid.embedding[j]).astype(float)

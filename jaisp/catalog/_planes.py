@@ -249,6 +249,8 @@ def light_beyond(psf, *, slope=None):
         0 where the wings drown in noise, 0.1 at the most.
     """
     half = psf.shape[0] // 2
+    if half < 2:
+        return 0.0  # too small to have rings
     steps = np.arange(-half, half + 1)
     radius = np.hypot(steps[:, None], steps)
     rings = [(radius > low * half) & (radius <= high * half) for low, high in ((0.5, 0.71), (0.71, 1.0))]

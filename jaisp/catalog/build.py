@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The way from images to a table: align, detect, link, measure, calibrate."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,11 +12,12 @@ from scipy.spatial import cKDTree
 
 from jaisp.catalog.calibration import ActivityCalibration
 from jaisp.catalog.detection import detect
-from jaisp.catalog.links import link_surveys, measure_offset
+from jaisp.catalog.links import UNKNOWN_OFFSET, link_surveys, measure_offset
 from jaisp.catalog.measurement import Sources, measure
+from jaisp.catalog.offsets import OffsetField
 from jaisp.catalog.table import build_table, provenance
 from jaisp.catalog.write import Catalog
-from jaisp.exceptions import ConfigError, ImageError
+from jaisp.exceptions import ConfigError, ImageError, JaispWarning
 from jaisp.image import SurveyImage
 from jaisp.io import align
 from jaisp.io._grid import sky_jacobian
@@ -25,6 +27,7 @@ __all__ = ["catalog_pair", "make_catalog"]
 
 _CANDIDATE_LOGIT = -2.2  # network probability 0.1: below, nothing becomes a row
 _LIKELY = 0.5  # activity from which a candidate takes light from its neighbours
+_PLACED_SNR = 6.0  # from which Euclid has a say in where a source is
 _DOUBLE = 1.2  # pixels: two joint slots nearer than this are one object
 
 
@@ -91,10 +94,21 @@ def make_catalog(model, rubin=None, euclid=None, *, activity=0.5, region="union"
     `~jaisp.catalog.Catalog`
         A `~astropy.table.QTable` with one row for each active object, ranked by ``activity``; columns in the
         user guide.
+
+    Warns
+    -----
+    JaispWarning
+        Of findings in the images that leave the numbers in doubt.
     """
     _check(rubin, euclid)
     _check_activity(activity)
-    return catalog_pair(model, align(rubin, euclid, region=region), activity=activity, **options)
+    pair = align(rubin, euclid, region=region)
+    table = catalog_pair(model, pair, activity=activity, **options)
+    for image in filter(None, pair):
+        for finding in image.findings:
+            if finding.doubtful:
+                warnings.warn(f"{image.survey.label} {finding}", JaispWarning, stacklevel=3)
+    return table
 
 
 def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progress=None):
@@ -162,7 +176,10 @@ def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progre
         },
     }
     table = build_table(pair, joint, measurement, link, probabilities)
-    offset = _offset_on_sky(pair, measurement.offset)
+    offset = measurement.offset
+    if pair.rubin is not None and pair.euclid is not None and not offset.n_matches:
+        offset = _unknown_offset(table, measurement)
+    offset = _offset_on_sky(pair, offset)
     table.meta.update(provenance(model, pair, thresholds=thresholds, offset=offset))
     return _ranked(table, activity)
 
@@ -203,6 +220,14 @@ def _measure(pair, sources, logit, calibration, *, refine, offset):
         if isinstance(values, np.ndarray):
             getattr(result, name)[likely] = values
     return result
+
+
+def _unknown_offset(table, measurement):
+    """Offset that was not measured: in the errors of positions that rest on Rubin alone, and as a field."""
+    alone = measurement.significance("euclid") < _PLACED_SNR
+    for name in ("ra_err", "dec_err"):
+        table[name][alone] = np.hypot(table[name][alone], UNKNOWN_OFFSET * u.arcsec)
+    return OffsetField(covariance=np.full((2, 1, 1), (UNKNOWN_OFFSET / EUCLID.pixel_scale) ** 2))
 
 
 def _offset_on_sky(pair, offset):

@@ -10,9 +10,19 @@ from astropy.table import Column as PlainColumn
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
 
+from jaisp.exceptions import ConfigError
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 
-__all__ = ["COLUMNS", "Column", "describe_columns", "split_coordinates", "unite_coordinates", "values"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "arcsec",
+    "describe_columns",
+    "split_coordinates",
+    "unite_coordinates",
+    "values",
+    "with_nan",
+]
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,7 @@ def unite_coordinates(flat):
             ra, dec = (_angle(flat[f"{prefix}{part}"], known) for part in _AXES)
             table[f"{prefix}sky_centroid"] = SkyCoord(ra, dec, frame="icrs")
         else:
-            table[name] = _column(flat[name], _BY_NAME.get(name))
+            table[name] = with_nan(flat[name], name)
     describe_columns(table)
     return table
 
@@ -196,13 +206,14 @@ def _angle(column, known):
     return Masked(np.where(column.mask, 0, values) * u.deg, mask=column.mask)
 
 
-def _column(column, known):
+def with_nan(column, name):
     """Give a column its NaN back where a format masks them, and drop a mask that masks nothing."""
+    known = _BY_NAME.get(name)
     if known is None or known.masked or not isinstance(column, MaskedColumn):
         return column
     if column.dtype.kind == "f":
         return column.filled(np.nan)
-    return PlainColumn(column)
+    return column if np.any(column.mask) else PlainColumn(column)
 
 
 def values(column, unit=None):
@@ -211,3 +222,15 @@ def values(column, unit=None):
     column = getattr(column, "unmasked", column)
     data = column.to_value(unit) if isinstance(column, u.Quantity) else np.ma.getdata(column)
     return np.where(mask, np.nan, np.asarray(data, float))
+
+
+def arcsec(angle, name):
+    """Return an angle, or a column of them, as plain floats in arcsec, NaN where masked."""
+    # Columns of a plain Table are no Quantities, but have units too.
+    unit = getattr(angle, "unit", None)
+    try:
+        factor = u.Unit(unit or "").to(u.arcsec)
+    except u.UnitConversionError:
+        given = f"in {str(unit)!r}" if str(unit or "") else "without a unit"
+        raise ConfigError(f"{name} is {given}; allowed: an angle, e.g. in u.arcsec") from None
+    return factor * values(angle, unit)

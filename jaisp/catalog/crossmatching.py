@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from jaisp.catalog.columns import arcsec, values
 from jaisp.exceptions import ConfigError
 
 __all__ = ["Matches", "crossmatch", "match_positions"]
@@ -171,19 +173,39 @@ def _assign_sparse(i, j, cost, n, m):
     return np.concatenate(chosen)
 
 
-def _plane(table, centre):
-    """Positions of a table as arcsec offsets from ``centre``."""
-    east, north = centre.spherical_offsets_to(table["sky_centroid"])
-    return np.stack([east.to_value(u.arcsec), north.to_value(u.arcsec)], axis=-1)
+def _with_places(table):
+    """Rows of a table that have a position, and their positions (ICRS)."""
+    sky = table["sky_centroid"].icrs
+    ra, dec = (values(angle, u.deg) for angle in (sky.ra, sky.dec))
+    rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    return rows, SkyCoord(ra[rows], dec[rows], unit="deg")
 
 
-def _errors(table, default):
+def _plane(sky, centre):
+    """Positions as arcsec offsets from ``centre``."""
+    return np.stack([offset.to_value(u.arcsec) for offset in centre.spherical_offsets_to(sky)], axis=-1)
+
+
+def _errors(table, rows, default):
     if {"ra_err", "dec_err"} <= set(table.colnames):
-        # Columns of a plain Table are no Quantities, but have units too.
-        ra_err, dec_err = (u.Quantity(table[name]).to_value(u.arcsec) for name in ("ra_err", "dec_err"))
-        errors = np.hypot(ra_err, dec_err) / np.sqrt(2)
+        errors = np.hypot(*(arcsec(table[name], name)[rows] for name in ("ra_err", "dec_err"))) / np.sqrt(2)
         return np.where(np.isfinite(errors), errors, default)
-    return np.full(len(table), default)
+    return np.full(len(rows), default)
+
+
+def _embeddings(tables, rows):
+    """Embeddings of the rows of two tables, None where either has none."""
+    if not all("embedding" in table.colnames for table in tables):
+        return None, None
+    first, second = (
+        np.asarray(table["embedding"])[chosen] for table, chosen in zip(tables, rows, strict=True)
+    )
+    if first.shape[1:] != second.shape[1:]:
+        raise ConfigError(
+            f"embeddings of shape {first.shape[1:]} and {second.shape[1:]} cannot be compared; "
+            "give catalogues of one model, or embedding=False"
+        )
+    return first, second
 
 
 def crossmatch(table1, table2, *, radius=1 * u.arcsec, embedding=True, default_error=0.1 * u.arcsec):
@@ -193,7 +215,8 @@ def crossmatch(table1, table2, *, radius=1 * u.arcsec, embedding=True, default_e
     Parameters
     ----------
     table1, table2 : `~astropy.table.Table`
-        With ``sky_centroid`` (SkyCoord); ``ra_err``, ``dec_err`` and ``embedding`` are used where present.
+        With ``sky_centroid`` (SkyCoord, in any frame); ``ra_err``, ``dec_err`` and ``embedding`` are used
+        where present. Rows whose position is NaN or masked match nothing.
     radius : `~astropy.units.Quantity`
         Largest separation.
     embedding : bool
@@ -205,6 +228,11 @@ def crossmatch(table1, table2, *, radius=1 * u.arcsec, embedding=True, default_e
     -------
     `~astropy.table.QTable`
         ``index1``, ``index2``, ``separation`` (mas), ``match_similarity``, ``match_probability``.
+
+    Raises
+    ------
+    ConfigError
+        If a table has no positions, an angle no unit, or the embeddings are of different length.
     """
     columns = ("index1", "index2", "separation", "match_similarity", "match_probability")
     for table in (table1, table2):
@@ -212,28 +240,28 @@ def crossmatch(table1, table2, *, radius=1 * u.arcsec, embedding=True, default_e
             raise ConfigError(
                 f"a table to match needs a sky_centroid column; it has {', '.join(table.colnames)}"
             )
-    if not len(table1) or not len(table2):
-        values = [np.zeros(0, int)] * 2 + [np.zeros(0) * u.mas] + [np.zeros(0)] * 2
-        return QTable(values, names=columns)
-    both = embedding and all("embedding" in table.colnames for table in (table1, table2))
+    default, radius = arcsec(default_error, "default_error"), float(arcsec(radius, "radius"))
+    tables = table1, table2
+    rows, sky = zip(*(_with_places(table) for table in tables), strict=True)
+    if not len(rows[0]) or not len(rows[1]):
+        return QTable([np.zeros(0, int)] * 2 + [np.zeros(0) * u.mas] + [np.zeros(0)] * 2, names=columns)
     # A plane is exact enough for a field; its origin is the first object.
-    centre = table1["sky_centroid"][0]
-    centre = type(centre)(centre.ra, centre.dec, frame=centre.frame.name)
-    default = default_error.to_value(u.arcsec)
+    xy = [_plane(places, sky[0][0]) for places in sky]
+    errors = [_errors(table, chosen, default) for table, chosen in zip(tables, rows, strict=True)]
+    vectors = _embeddings(tables, rows) if embedding else (None, None)
     matches = match_positions(
-        _plane(table1, centre),
-        _plane(table2, centre),
-        error1=_errors(table1, default),
-        error2=_errors(table2, default),
-        embedding1=np.asarray(table1["embedding"]) if both else None,
-        embedding2=np.asarray(table2["embedding"]) if both else None,
-        radius=radius.to_value(u.arcsec),
+        *xy,
+        error1=errors[0],
+        error2=errors[1],
+        embedding1=vectors[0],
+        embedding2=vectors[1],
+        radius=radius,
     )
-    values = [
-        matches.first,
-        matches.second,
+    found = [
+        rows[0][matches.first],
+        rows[1][matches.second],
         (matches.separation * u.arcsec).to(u.mas),
         matches.similarity,
         matches.probability,
     ]
-    return QTable(values, names=columns)
+    return QTable(found, names=columns)

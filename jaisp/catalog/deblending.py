@@ -7,6 +7,7 @@ from astropy.nddata import CCDData, Cutout2D, StdDevUncertainty
 from scipy.spatial import cKDTree
 
 from jaisp.catalog import _drawing as drawing
+from jaisp.catalog.columns import arcsec
 from jaisp.catalog.offsets import OffsetField
 from jaisp.exceptions import BandError, ConfigError
 from jaisp.image import psf_fwhm
@@ -84,7 +85,7 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
     BandError
         If no image has the band.
     ConfigError
-        If the catalogue has no such object.
+        If the catalogue has no such object, or ``size`` is no angle.
     """
     images = drawing.survey_images(images, table)
     image = next((image for image in images if band in image.bands), None)
@@ -95,7 +96,7 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
     if not len(row):
         raise ConfigError(f"there is no object {number} in this catalogue of {len(table)} objects")
     x, y = _places(table, image)
-    side = max(round(size.to_value(u.arcsec) / image.pixel_scale), 3)
+    side = max(round(float(arcsec(size, "size")) / image.pixel_scale), 3)
     place = float(x[row[0]]), float(y[row[0]])
     data, sd = image.sky_subtracted(band), np.sqrt(image.source_variance(band))
     cut, spread, bad = (

@@ -14,7 +14,7 @@ __all__ = ["SurveyLinks", "link_surveys", "measure_offset"]
 
 _PIXEL = 0.1  # arcsec
 _FEWEST = 5  # matches from which an offset is measured
-_UNKNOWN_OFFSET = 0.06  # arcsec per axis: how far the surveys' frames may be apart where it is not
+UNKNOWN_OFFSET = 0.06  # arcsec per axis: how far the surveys' frames may be apart where it is not
 _ERROR_SCALE = 0.75  # of the network's position errors, for separations: measured on the calibration skies
 _SHARPEST = 0.01  # arcsec: systematic error where the offset is measured
 _UNRESOLVED = 12.0  # pixels: Euclid objects this near to one Rubin slot are one object to Rubin
@@ -143,7 +143,7 @@ def link_surveys(joint, rubin, euclid, offset):
             error2=_ERROR_SCALE * _errors(euclid),
             embedding1=rubin.embedding,
             embedding2=euclid.embedding,
-            systematic=_SHARPEST if offset.n_matches else _UNKNOWN_OFFSET,
+            systematic=_SHARPEST if offset.n_matches else UNKNOWN_OFFSET,
         )
         partner = np.full(len(rubin), -1)
         partner[matches.first] = np.arange(len(matches.first))

@@ -12,7 +12,7 @@ from astropy.table import QTable
 from astropy.units import UnitsWarning
 
 from jaisp.catalog._votable import read_votable, write_votable
-from jaisp.catalog.columns import split_coordinates
+from jaisp.catalog.columns import split_coordinates, with_nan
 from jaisp.exceptions import FileError, MissingDependencyError
 from jaisp.files import atomic_path
 
@@ -26,7 +26,7 @@ FORMATS = {
     ".vot": "votable",
     ".xml": "votable",
 }
-_META_KEY = "jaisp_meta"
+_META_KEY, _SHAPE_KEY = "jaisp_meta", "shape"
 
 
 class Catalog(QTable):
@@ -125,9 +125,10 @@ def write_catalog(table, path, *, overwrite=True):
     table.meta = plain(dict(table.meta))
     suffix = path.suffix.lower()
     if suffix == ".ecsv" and not len(table):
-        # ECSV cannot read back an empty column of vectors: it becomes one of numbers.
+        # ECSV cannot read back an empty column of vectors: it becomes one of numbers that knows their shape.
         for name in [name for name in table.colnames if len(table[name].shape) > 1]:
-            table[name] = np.zeros(0, table[name].dtype)
+            shape, table[name] = table[name].shape[1:], table[name].reshape(0)
+            table[name].info.meta = {**(table[name].info.meta or {}), _SHAPE_KEY: list(shape)}
     try:
         with atomic_path(path) as partial:
             if FORMATS[suffix] == "votable":
@@ -181,4 +182,9 @@ def read_catalog(path):
     stored = table.meta.pop(_META_KEY.upper(), None)
     if stored is not None:
         table.meta = json.loads(stored)
+    for name in table.colnames:
+        if shape := (table[name].info.meta or {}).pop(_SHAPE_KEY, None):
+            table[name] = table[name].reshape(0, *shape)
+        # FITS masks the NaN of columns that have a mask nowhere else.
+        table[name] = with_nan(table[name], name)
     return table

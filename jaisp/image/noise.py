@@ -105,8 +105,9 @@ def measure_noise(data, variance, mask, psf, *, pixel_scale, stated=True):
         The noise of a source is measured as the scatter, below and just above its mode, of the
         signal-to-noise ratio of a matched filter over the sky. The filter is the PSF widened to a typical
         faint galaxy.
-    finding : tuple of str or None
-        What was found and done, where the measured noise could not be believed.
+    finding : tuple or None
+        What was found and done, where the measured noise could not be believed, and whether numbers are in
+        doubt.
     """
     sd = psf_sd(psf)
     width = _SOURCE_FWHM / FWHM_PER_SD / pixel_scale
@@ -128,7 +129,11 @@ def measure_noise(data, variance, mask, psf, *, pixel_scale, stated=True):
     scale, point_scale, finding = 1.0, 1.0, None
     pieces = free / (4 * np.pi * (sd**2 + width**2))
     if pieces < 8:
-        finding = ("too little sky to measure the noise of a source", "the variance is believed as it is")
+        finding = (
+            "too little sky to measure the noise of a source",
+            "the variance is believed as it is",
+            False,
+        )
     else:
         # Sources are masked, so that more of the distribution may be used: the more, the less sky there is.
         cut = 1.0 if pieces > 200 else 2.0
@@ -143,6 +148,7 @@ def measure_noise(data, variance, mask, psf, *, pixel_scale, stated=True):
             finding = (
                 f"the noise of a source is {found:.3g} times what the variance says",
                 f"limited to {scale:g} times; check the variance and its unit",
+                True,
             )
     flux_sd = point_scale * pixel_sd / np.sqrt(np.sum(np.asarray(psf, float) ** 2))
     depth = float(AB_ZERO_POINT - 2.5 * np.log10(5 * flux_sd))

@@ -207,6 +207,29 @@ def psf_fwhm(psf):
     return float(fit_moffat(psf)[1])
 
 
+def psf_extent(psf):
+    """
+    How much of a PSF its image holds, from a Moffat profile fitted to its core.
+
+    Parameters
+    ----------
+    psf : 2-D array
+        PSF image, pixels included.
+
+    Returns
+    -------
+    width : float
+        Side of the image in units of the FWHM.
+    lost : float
+        Share of the light beyond the image, if the profile goes on.
+    """
+    _, fwhm, beta = fit_moffat(psf)[:3]
+    side = np.shape(psf)[0]
+    alpha2 = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
+    # A circle of the same area is as good as the square.
+    return side / fwhm, float((1 + side**2 / np.pi / alpha2) ** (1 - beta))
+
+
 def fit_moffat(image, *, beta=None, radius=None):
     """
     Fit a round Moffat profile to the core of a star or PSF.

@@ -15,7 +15,7 @@ from jaisp.image._sky import data_box
 from jaisp.image._units import NJY
 from jaisp.image.background import estimate_background
 from jaisp.image.noise import measure_noise, measure_variance
-from jaisp.image.psf import centre_psf, survey_psf
+from jaisp.image.psf import centre_psf, psf_extent, survey_psf
 from jaisp.image.stars import estimate_psf
 from jaisp.surveys import get_survey
 
@@ -30,6 +30,13 @@ _LARGEST = 1e15
 _SMALLEST_VARIANCE = 1e-30
 # Pixels on either side of the middle that tell whether values repeat.
 _REPEATS = 50_000
+# Connected pixels that share a saturated image's maximum, and its distance from the sky in the sky's scatter.
+_PLATEAU, _FAR = 4, 50.0
+_SAMPLE = 100_000  # pixels that tell that scatter
+# Light that a PSF image may lack, more where it is so many FWHM wide that its core tells of the wings.
+_MOST_LOST, _MOST_LOST_NARROW = 0.03, 0.005
+_NARROW, _TOO_NARROW = 5.0, 4.0  # FWHM
+_MOST_ADDED = 0.1  # light that the measurement adds at most for what lies beyond
 _ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
 
@@ -46,11 +53,14 @@ class Finding:
         What was found.
     done : str
         How it was mended.
+    doubtful : bool
+        Whether numbers that are measured on the image are in doubt all the same.
     """
 
     band: str
     what: str
     done: str
+    doubtful: bool = False
 
     def __str__(self):
         return f"{self.band}: {self.what}; {self.done}"
@@ -108,7 +118,8 @@ class SurveyImage:
     noise : mapping of str to `Noise`
         What the pixels say of the noise.
     findings : list of `Finding`
-        What was found wrong, and mended; ``noise``, which is measured on first use, may add to it.
+        What was found wrong, and mended; ``noise``, which is measured on first use, may add to it, also on
+        copies that `~jaisp.io.align` made.
     meta : dict
         Provenance.
 
@@ -247,6 +258,8 @@ class SurveyImage:
         zero = data == 0
         if zero.any():
             self._mask_out(band, mask, _gaps(data, zero, stated=stated), "exactly 0 (no data)")
+        top, saturated = _saturated(data, finite & ~mask)
+        self._mask_out(band, mask, saturated, f"at the image's maximum of {top:.6g} nJy look saturated")
         if mask.all():
             raise ImageError(f"{where}: every pixel is masked; give a band that has usable pixels")
         data[~finite] = 0
@@ -262,7 +275,12 @@ class SurveyImage:
         new = int(np.count_nonzero(bad & ~mask))
         if new:
             mask |= bad
-            self.findings.append(Finding(band, f"{new} pixels {what}", "masked"))
+            self._tell(band, f"{new} pixels {what}", "masked")
+
+    def _tell(self, *finding):
+        """Note a finding, once: the list is shared with aligned copies, which may find it again."""
+        if (finding := Finding(*finding)) not in self.findings:
+            self.findings.append(finding)
 
     def _set_wcs(self, wcs, stated):
         where = self.survey.label
@@ -308,10 +326,15 @@ class SurveyImage:
         total = float(np.nansum(psf))
         psf, offset = centre_psf(psf, where=f"{where} PSF")
         if abs(total - 1) > 1e-3:
-            self.findings.append(Finding(band, f"PSF summed to {total:.4g}", "normalised to 1"))
+            self._tell(band, f"PSF summed to {total:.4g}", "normalised to 1")
         if any(offset):
             off = "PSF centred ({:.2f}, {:.2f}) px off its middle".format(*offset)
-            self.findings.append(Finding(band, off, "moved to the middle"))
+            self._tell(band, off, "moved to the middle")
+        width, lost = psf_extent(psf)
+        if width < _TOO_NARROW or lost > (_MOST_LOST_NARROW if width < _NARROW else _MOST_LOST):
+            small = f"PSF image of {psf.shape[0]} px is only {width:.1f} FWHM wide"
+            off = f"fluxes may be off by up to {100 * max(lost, _MOST_ADDED):.0f} %; give a larger one"
+            self._tell(band, small, off, lost > _MOST_ADDED)
         return psf
 
     def _make_variance(self, band):
@@ -373,7 +396,7 @@ class SurveyImage:
             stated=band in self._variance,
         )
         if finding:
-            self.findings.append(Finding(band, *finding))
+            self._tell(band, *finding)
         return noise
 
     def data_box(self, bands=None):
@@ -493,6 +516,23 @@ def _gaps(data, zero, *, stated):
     # Resampled pixels go in pairs.
     side, line = (2 * int(np.ceil(n)) + 1 for n in (np.sqrt(count), count))
     return _opened(zero, (side, side)) | _opened(zero, (1, line)) | _opened(zero, (line, 1))
+
+
+def _saturated(data, good):
+    """
+    Highest value of the good pixels, and where it is one at which the image is clipped.
+
+    In noise a maximum is one pixel: where connected ones share it, far above the sky, the light went beyond.
+    """
+    top = np.max(data, where=good, initial=-np.inf)
+    highest = good & (data == top)
+    if np.count_nonzero(highest) < _PLATEAU:
+        return top, np.zeros_like(good)
+    values = data[good]
+    low, middle = np.percentile(values[:: max(values.size // _SAMPLE, 1)], [16, 50])
+    far = middle > low and top - middle > _FAR * (middle - low)
+    connected = np.bincount(ndimage.label(highest)[0].ravel())[1:].max() >= _PLATEAU
+    return top, highest & (far and connected)
 
 
 def _opened(areas, size):

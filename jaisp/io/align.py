@@ -187,7 +187,7 @@ def align(rubin=None, euclid=None, *, region="union", tiles=False):
     --------
     >>> import numpy as np
     >>> from astropy.wcs import WCS
-    >>> from jaisp.image import SurveyImage
+    >>> from jaisp.image import Finding, SurveyImage
     >>> from jaisp.io import align
     >>> wcs = WCS(naxis=2)
     >>> wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
@@ -369,7 +369,11 @@ def _assemble(image, planes, psf, wcs, how):
         for band in image.bands
         if band not in bands
     ]
-    new.findings = [*image.findings, *dropped, *new.findings]
+    # Of its PSF the original has told.
+    own = [finding for finding in new.findings if not finding.what.startswith("PSF")]
+    image.findings += [finding for finding in dropped + own if finding not in image.findings]
+    # One list: what is found out later, as of the noise, is told on the image that the user gave too.
+    new.findings = image.findings
     # Not "given", neither here nor in what is selected of it, but from where the original's came.
     new._start({"_psf_pair": {band: (new._given_psf[band], image.psf_source[band]) for band in bands}})
     return new

@@ -377,7 +377,7 @@ function makeSummary() {
   $("counts").append(chip(summary.n, summary.shown < summary.n ? `objects, the ${summary.shown} most active shown` : "objects"));
   for (const [text, number] of Object.entries(summary.counts)) $("counts").append(chip(number, text));
   const offset = summary.offset;
-  if (offset && offset.error_mas > 0) {
+  if (offset && offset.n_sources > 0) {
     $("offset").textContent = `Euclid minus Rubin: ${offset.euclid_minus_rubin_ra_mas.toFixed(1)} mas east, ` +
       `${offset.euclid_minus_rubin_dec_mas.toFixed(1)} mas north, ± ${offset.error_mas.toFixed(1)} (${offset.n_sources} objects)`;
   }

@@ -18,7 +18,7 @@ from jaisp.catalog import (
 from jaisp.catalog._drawing import aligned
 from jaisp.catalog.build import _measure_noise, _ranked
 from jaisp.catalog.table import provenance
-from jaisp.exceptions import ConfigError
+from jaisp.exceptions import ConfigError, JaispWarning
 from jaisp.io import align
 from jaisp.models.config import DETRJEPAConfig
 from jaisp.surveys import EUCLID, RUBIN
@@ -44,6 +44,28 @@ def test_a_pair_that_is_aligned_already_gives_the_same_catalogue():
     assert {key for key in table.meta if again.meta[key] != table.meta[key]} <= {"date"}
     with pytest.raises(ConfigError, match=r"activity threshold is 1\.5"):
         catalog_pair(model, align(rubin, euclid), activity=1.5)
+
+
+def test_an_unknown_offset_is_in_the_errors_of_rubins_positions():
+    """Two sources are too few to measure it; Euclid has no pixels at the second one."""
+    model, sources = DETRJEPA.from_pretrained(), ((-3.0, 0.0), (3.0, 0.0))
+    rubin = make_image(RUBIN, {"i": 60}, sources=sources)
+    euclid = make_image(EUCLID, {"VIS": 60}, sources=sources)
+    euclid.mask["VIS"][:, 60:] = True
+    table = model.catalog(rubin, euclid)
+    table.sort("x_centroid")
+    assert len(table) == 2
+    offset = table.meta["astrometric_offset"]
+    assert offset["n_sources"] == offset["euclid_minus_rubin_ra_mas"] == 0
+    assert offset["error_mas"] == offset["field"]["dx_err_mas"] == 60
+    for name in ("ra_err", "dec_err"):
+        seen, alone = table[name].to_value("mas")
+        assert seen < 20
+        assert 60 < alone < 65
+    # Rubin without Euclid is its own reference.
+    table = model.catalog(rubin)
+    assert table.meta["astrometric_offset"]["error_mas"] == 0
+    assert table["ra_err"].to_value("mas").max() < 20
 
 
 def test_images_are_aligned_as_the_catalogue_was(monkeypatch):
@@ -80,6 +102,23 @@ def test_findings_of_bands_that_align_left_out():
     _measure_noise(pair)
     # In the order of the survey, with the band that is not there.
     assert [finding.band for finding in pair.rubin.findings] == ["g", "r", "r", "i"]
+
+
+def test_findings_that_leave_numbers_in_doubt_are_told_on_the_image_and_once():
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    rubin.wcs.wcs.crpix += 0.3, 0.2  # off the grid, so that a copy is measured
+    rubin.variance["i"][:] = 1e4
+    model = DETRJEPA.from_pretrained()
+    for _ in range(2):
+        with pytest.warns(
+            JaispWarning, match="Rubin i: the noise of a source is 0.0.* check the variance"
+        ) as told:
+            model.catalog(rubin, euclid)
+        assert len(told) == 1
+        noise = [finding for finding in rubin.findings if finding.doubtful]
+        assert len(noise) == 1
+        assert "limited to 0.3 times" in str(noise[0])
+    catalog_pair(model, align(rubin, euclid))  # without a warning: the command line prints all findings
 
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
+from astropy.utils.masked import Masked
 from scipy.stats import multivariate_t
 
 from jaisp.catalog import crossmatch, match_positions
@@ -89,6 +90,43 @@ def test_plain_tables_have_errors_too():
 def test_a_table_without_positions():
     with pytest.raises(ConfigError, match="needs a sky_centroid column; it has ra"):
         crossmatch(QTable({"ra": [1.0]}), QTable({"sky_centroid": SkyCoord([1], [1], unit="deg")}))
+
+
+@pytest.mark.parametrize("frame", ["fk5", "galactic"])
+def test_positions_in_any_frame(frame):
+    sky = SkyCoord([150.0, 150.01, 150.02], [2.0, 2.0, 2.0], unit="deg")
+    table, turned = QTable({"sky_centroid": sky}), QTable({"sky_centroid": sky.transform_to(frame)})
+    for pairs in (crossmatch(table, turned), crossmatch(turned, table)):
+        assert pairs["index1"].tolist() == pairs["index2"].tolist() == [0, 1, 2]
+        assert pairs["separation"].max() < 0.01 * u.mas
+
+
+def test_rows_without_a_position_match_nothing():
+    table = QTable({"sky_centroid": SkyCoord([150.0, 150.01, 150.02], [2.0, 2.0, 2.0], unit="deg")})
+    holed = QTable({"sky_centroid": SkyCoord([np.nan, 150.01, 150.02], [2.0, 2.0, np.nan], unit="deg")})
+    sky = table["sky_centroid"]
+    sky = SkyCoord(*(Masked(angle, mask=[True, False, True]) for angle in (sky.ra, sky.dec)))
+    masked = QTable({"sky_centroid": sky})
+    for other in (holed, masked):
+        for pairs in (crossmatch(table, other), crossmatch(other, table)):
+            assert pairs["index1"].tolist() == pairs["index2"].tolist() == [1]
+        assert len(crossmatch(other[:1], table)) == 0
+
+
+def test_angles_need_units_and_embeddings_one_length():
+    sky = SkyCoord([150.0, 150.01], [2.0, 2.0], unit="deg")
+    table = QTable({"sky_centroid": sky, "embedding": unit(np.ones((2, 8)))})
+    bare = QTable({"sky_centroid": sky, "ra_err": [1.0, 1.0], "dec_err": [1.0, 1.0]})
+    with pytest.raises(ConfigError, match="ra_err is without a unit; allowed: an angle"):
+        crossmatch(table, bare)
+    with pytest.raises(ConfigError, match="radius is without a unit; allowed: an angle"):
+        crossmatch(table, table, radius=1.0)
+    with pytest.raises(ConfigError, match="default_error is in 'pix'; allowed: an angle"):
+        crossmatch(table, table, default_error=1 * u.pix)
+    short = QTable({"sky_centroid": sky, "embedding": np.ones((2, 5))})
+    with pytest.raises(ConfigError, match=r"shape \(8,\) and \(5,\) cannot be compared"):
+        crossmatch(table, short)
+    assert len(crossmatch(table, short, embedding=False)) == 2
 
 
 def test_trust_is_the_power_of_the_odds():

@@ -94,3 +94,6 @@ def test_the_edge_and_mistakes(scene):
         deblended_image(table, pair, 7, "VIS")
     with pytest.raises(BandError, match="'H' is not in these images; allowed: i, VIS"):
         deblended_image(table, pair, 1, "H")
+    for size, given in ((5, "without a unit"), (5 * u.pix, "in 'pix'")):
+        with pytest.raises(ConfigError, match=f"size is {given}; allowed: an angle"):
+            deblended_image(table, pair, 1, "VIS", size=size)

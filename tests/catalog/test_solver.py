@@ -44,6 +44,10 @@ def test_tapered_wings_end_where_the_image_does():
     assert light_beyond(psf / psf.sum(), slope=3.0) < 0.005
 
 
+def test_an_image_without_rings_tells_nothing_of_what_is_beyond():
+    assert light_beyond(moffat_psf(4.0, 3)) == light_beyond(np.ones((1, 1))) == 0
+
+
 def test_no_light_beyond_a_gaussian_or_noise():
     assert light_beyond(moffat_psf(4.0, 41, beta=60.0)) < 1e-4
     noisy = moffat_psf(4.0, 41, beta=60.0) + np.random.default_rng(0).normal(0, 1e-4, (41, 41))

@@ -5,7 +5,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
-from astropy.table import MaskedColumn, QTable
+from astropy.table import MaskedColumn, QTable, vstack
 from astropy.utils.masked import Masked
 
 from jaisp.catalog import FLAGS, Catalog, decode_flags, flag_value, read_catalog, write_catalog
@@ -64,12 +64,28 @@ def test_fits_keeps_nested_metadata_through_write_itself(table, tmp_path):
         back.write(tmp_path / "catalog.fits")
 
 
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
+def test_nan_is_not_masked(table, tmp_path, suffix):
+    table["rubin_blended_fraction"] = [0.25, np.nan, 0.0]
+    table["rubin_blended_fraction"].info.description = "share"
+    table["match_similarity"] = MaskedColumn([0.5, 0.0, 0.25], mask=[False, True, False])
+    write_catalog(table, tmp_path / f"catalog.{suffix}")
+    again = read_catalog(tmp_path / f"catalog.{suffix}")
+    assert not isinstance(again["rubin_blended_fraction"], MaskedColumn)
+    assert "share" in again["rubin_blended_fraction"].info.description
+    np.testing.assert_array_equal(again["rubin_blended_fraction"], [0.25, np.nan, 0.0])
+    np.testing.assert_array_equal(again["match_similarity"].mask, [False, True, False])
+
+
 @pytest.mark.parametrize("suffix", ["fits", "ecsv"])
 def test_empty_catalogue(table, tmp_path, suffix):
     write_catalog(table[:0], tmp_path / f"catalog.{suffix}")
     again = read_catalog(tmp_path / f"catalog.{suffix}")
     assert len(again) == 0
     assert again.colnames == table.colnames
+    assert again["embedding"].shape == (0, 4)
+    # Of many patches one may be empty.
+    assert len(vstack([table, again], metadata_conflicts="silent")) == 3
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaisp.exceptions import BandError, ImageError, JaispError, WCSError
-from jaisp.image import Finding, SurveyImage, moffat_psf, psf_fwhm
-from jaisp.surveys import EUCLID
+from jaisp.image import Finding, SurveyImage, moffat_psf, normalize_psf, psf_fwhm, survey_psf
+from jaisp.surveys import EUCLID, RUBIN
 
-from .helpers import make_wcs
+from .helpers import make_wcs, star
 
 
 @pytest.fixture
@@ -406,6 +406,48 @@ def test_psfs(make):
         psf={"VIS": np.zeros((21, 21))},
     )
     fails(ImageError, "441 of 441 pixels are not finite", make, psf={"VIS": np.full((21, 21), np.nan)})
+
+
+def test_saturated_cores_are_masked_and_nothing_else(make, pixels):
+    stars = star(pixels.shape, 20, 25, 1e5, fwhm=3) + star(pixels.shape, 40.5, 10, 2e4, fwhm=3)
+    whole = (pixels + stars).astype(np.float32)
+    image = make({"VIS": whole})
+    assert image.findings == []
+    assert not image.mask["VIS"].any()
+    clipped = np.minimum(whole, 1500)
+    image = make({"VIS": clipped * u.nJy})
+    core = whole >= 1500
+    assert core.sum() > 8
+    np.testing.assert_array_equal(image.mask["VIS"], core)
+    told = f"VIS: {core.sum()} pixels at the image's maximum of 1500 nJy look saturated; masked"
+    assert [str(finding) for finding in image.findings] == [told]
+    # Known already; and plateaus of a few levels or without noise are none.
+    assert make({"VIS": clipped}, mask={"VIS": core}).findings == []
+    assert make({"VIS": np.minimum(np.round(pixels), 2)}).findings == []
+    flat = np.where(stars > 1500, 1500, 0)
+    assert make({"VIS": flat}, variance={"VIS": np.ones(pixels.shape)}).findings == []
+
+
+@pytest.mark.parametrize(
+    ("fwhm", "side", "width", "off"),
+    [(1.9, 9, 4.6, 10), (1.9, 7, 3.6, 10), (4.1, 7, 1.7, 25), (4.1, 3, 0.7, 72)],
+)
+def test_psf_image_that_is_too_small(make, fwhm, side, width, off):
+    large = moffat_psf(np.sqrt(fwhm**2 - 0.45), 61)  # as wide as that with its pixels
+    cut = (61 - side) // 2
+    (finding,) = make(psf={"VIS": normalize_psf(large[cut:-cut, cut:-cut])}).findings
+    assert finding.what == f"PSF image of {side} px is only {width} FWHM wide"
+    assert finding.done == f"fluxes may be off by up to {off} %; give a larger one"
+    assert finding.doubtful is (off > 10)  # more than the measurement makes up for
+    assert make(psf={"VIS": large}).findings == []
+
+
+@pytest.mark.parametrize("survey", [RUBIN, EUCLID])
+def test_psfs_of_the_surveys_are_large_enough(make, pixels, survey):
+    scale = survey.pixel_scale
+    for name in survey.band_names:
+        psf = {name: survey_psf(survey, name, scale)}
+        assert make({name: pixels}, make_wcs(scale), survey=survey, psf=psf).findings == []
 
 
 def test_psf_that_is_off_its_middle_is_moved(make):
