@@ -187,7 +187,7 @@ def align(rubin=None, euclid=None, *, region="union", tiles=False):
     --------
     >>> import numpy as np
     >>> from astropy.wcs import WCS
-    >>> from jaisp.image import Finding, SurveyImage
+    >>> from jaisp.image import SurveyImage
     >>> from jaisp.io import align
     >>> wcs = WCS(naxis=2)
     >>> wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
