@@ -11,7 +11,7 @@ import torch
 import jaisp
 from jaisp.exceptions import ConfigError, ImageError, WeightsError
 from jaisp.models import DETRJEPA, PatchJEPA, PatchJEPAConfig
-from jaisp.simulation import NoiseBank, draw_tile, make_scene
+from jaisp.simulation import NoiseBank, SceneConfig, draw_tile, make_scene
 
 from .test_detrjepa import make_tiles
 
@@ -31,11 +31,11 @@ def bundled():
 
 @pytest.fixture(scope="module")
 def scenes():
-    """Twelve tiles that training did not see."""
-    noise, tiles = NoiseBank(seed=9), []
+    """Twelve tiles that training did not see, of scenes as they were when it was done."""
+    noise, config, tiles = NoiseBank(seed=9), SceneConfig(compact=0.0), []
     for seed in range(12):
         rng = np.random.default_rng([515151, seed])
-        tiles.append(draw_tile(make_scene(rng), rng, noise)[0])
+        tiles.append(draw_tile(make_scene(rng, config), rng, noise)[0])
     return {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}
 
 
