@@ -67,11 +67,11 @@ def simulated(model, args):
     distances, false, area = [], {"jaisp": 0, "SEP": 0}, 0.0
     for number in range(args.fields):
         rubin, euclid, truth, kind = compact_field(args.seed, number, size=args.size)
-        snr, vis = np.asarray(truth["snr"]), np.asarray(truth["euclid_vis_snr"])
+        vis = np.asarray(truth["euclid_vis_snr"])
         chosen = (truth["half_light_radius"].to_value(u.arcsec) < COMPACT) & (vis > LEAST_SNR)
-        distances.append(nearest_brighter(truth)[chosen & (snr > 0)])
+        distances.append(nearest_brighter(truth)[chosen])
         area += args.size**2
-        jaisp = model.catalog(rubin, euclid)
+        jaisp = model.catalog(rubin, euclid, region="euclid")
         peer = SEPEuclid()(None, euclid, **SEP_SETTINGS)
         catalogs = {
             "jaisp": (jaisp["sky_centroid"], np.asarray(jaisp["activity"])),
@@ -80,7 +80,7 @@ def simulated(model, args):
         for name, (place, score) in catalogs.items():
             sure = score > (0.5 if name == "jaisp" else SEP_SNR)
             match = match_field(place[sure], score[sure], truth)
-            found[name].append(np.isfinite(match.found_at)[chosen & (snr > 0)])
+            found[name].append(np.isfinite(match.found_at)[chosen])
             false[name] += int((match.outcome == 0).sum())
         print(f"field {number + 1} of {args.fields}: {kind}", flush=True)
     distance = np.concatenate(distances)
