@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
-from scipy import ndimage
 
 from jaisp.exceptions import BandError, ImageError, WCSError
+from jaisp.image._bad_pixels import gaps, saturated_pixels
 from jaisp.image._inputs import celestial_wcs, grid_shift, parse_image, parse_mask, parse_psf, parse_variance
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
@@ -28,11 +28,6 @@ _SENTINEL_VARIANCE = 1e20
 # Blank values such as -1e30, and what single precision cannot square.
 _LARGEST = 1e15
 _SMALLEST_VARIANCE = 1e-30
-# Pixels on either side of the middle that tell whether values repeat.
-_REPEATS = 50_000
-# Connected pixels that share a saturated image's maximum, and its distance from the sky in the sky's scatter.
-_PLATEAU, _FAR = 4, 50.0
-_SAMPLE = 100_000  # pixels that tell that scatter
 # Light that a PSF image may lack, more where it is so many FWHM wide that its core tells of the wings.
 _MOST_LOST, _MOST_LOST_NARROW = 0.03, 0.005
 _NARROW, _TOO_NARROW = 5.0, 4.0  # FWHM
@@ -257,8 +252,8 @@ class SurveyImage:
             )
         zero = data == 0
         if zero.any():
-            self._mask_out(band, mask, _gaps(data, zero, stated=stated), "exactly 0 (no data)")
-        top, saturated = _saturated(data, finite & ~mask)
+            self._mask_out(band, mask, gaps(data, zero, stated=stated), "exactly 0 (no data)")
+        top, saturated = saturated_pixels(data, finite & ~mask)
         self._mask_out(band, mask, saturated, f"at the image's maximum of {top:.6g} nJy look saturated")
         if mask.all():
             raise ImageError(f"{where}: every pixel is masked; give a band that has usable pixels")
@@ -490,54 +485,3 @@ class SurveyImage:
             f"<SurveyImage {self.survey.name} {','.join(self.bands)}, {ny} x {nx} px of "
             f"{self.pixel_scale:.3f} arcsec{found}>"
         )
-
-
-def _gaps(data, zero, *, stated):
-    """
-    Pixels of exactly 0 that are places without data.
-
-    Noisy floating-point sky is never exactly 0. Where values repeat, as in counts and in images that were
-    quantised for compression, 0 is one of them, and only areas larger than chance makes them are gaps.
-    Noiseless images have no gaps.
-    """
-    values = data[~zero & np.isfinite(data)]
-    if values.size == 0:
-        return zero
-    if stated and np.mean(values < 0) <= 0.01:
-        return np.zeros_like(zero)
-    # Neighbours in a row: compression quantises each row by itself.
-    middle = values.size // 2
-    sample = values[max(0, middle - _REPEATS) : middle + _REPEATS]
-    levels = np.unique(sample)
-    if len(levels) > 0.98 * len(sample) or (len(levels) > 1 and levels[0] > 2 * (levels[1] - levels[0])):
-        return zero
-    # So many zeros together, in a square or in a line, are not to be expected once in a hundred images.
-    count = np.log(100 * zero.size) / np.log(zero.size / np.count_nonzero(zero))
-    # Resampled pixels go in pairs.
-    side, line = (2 * int(np.ceil(n)) + 1 for n in (np.sqrt(count), count))
-    return _opened(zero, (side, side)) | _opened(zero, (1, line)) | _opened(zero, (line, 1))
-
-
-def _saturated(data, good):
-    """
-    Highest value of the good pixels, and where it is one at which the image is clipped.
-
-    In noise a maximum is one pixel: where connected ones share it, far above the sky, the light went beyond.
-    """
-    top = np.max(data, where=good, initial=-np.inf)
-    highest = good & (data == top)
-    if np.count_nonzero(highest) < _PLATEAU:
-        return top, np.zeros_like(good)
-    values = data[good]
-    low, middle = np.percentile(values[:: max(values.size // _SAMPLE, 1)], [16, 50])
-    far = middle > low and top - middle > _FAR * (middle - low)
-    connected = np.bincount(ndimage.label(highest)[0].ravel())[1:].max() >= _PLATEAU
-    return top, highest & (far and connected)
-
-
-def _opened(areas, size):
-    """Those parts of ``areas`` that a rectangle of ``size`` fits into."""
-    for take in (ndimage.minimum_filter1d, ndimage.maximum_filter1d):
-        for axis, length in enumerate(size):
-            areas = take(areas, length, axis=axis, mode="constant")
-    return areas

@@ -10,9 +10,33 @@ from astropy.io import fits
 from jaisp.exceptions import JaispWarning
 from jaisp.io import read_euclid, read_rubin
 
-from ._layouts import image_hdu, pixels, psf_image, wcs_cards, write_psf_grid
+from ._layouts import image_hdu, pixels, psf_image, wcs_cards, write_psf_grid, write_rubin
 
 FACTOR = 10 ** ((31.4 - 24.6) / 2.5)
+
+
+def write_bands(path, names, *, variance=None, versions=False, cards=None):
+    """A file of images, named by astropy (in upper case), each with ``seed`` its number, and a variance."""
+    hdus = [fits.PrimaryHDU()]
+    for number, name in enumerate(names):
+        own = {} if cards is None else {"FILTER": cards[number]}
+        hdus.append(image_hdu(pixels(number), name, BUNIT="nJy", **own, **wcs_cards()))
+        if variance:
+            array = np.full((40, 40), number + 1.0, np.float32)
+            hdus.append(fits.ImageHDU(array, name=variance.format(name)))
+        if versions:
+            for hdu in hdus[-1 - bool(variance) :]:
+                hdu.ver = number + 1
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+def check_bands(image, *, variance=True):
+    assert image.bands == tuple("ugrizy")
+    for number, band in enumerate("ugrizy"):
+        np.testing.assert_array_equal(image.data[band], pixels(number))
+        if variance:
+            np.testing.assert_array_equal(image.variance[band], np.float32(number + 1))
 
 
 def sky(name=None, *, seed=0, filter_name="VIS", zero_point=24.6, primary=False):
@@ -168,3 +192,73 @@ def test_images_that_are_not_understood_are_told(tmp_path, name):
     with pytest.warns(JaispWarning, match=re.escape(said)) as caught:
         read(path, [sky("SCI"), other, small])
     assert len(caught) == 1
+
+
+def test_hdus_named_by_bands(tmp_path):
+    """Y among g and i is Rubin's, though NISP's by itself: astropy writes names in upper case."""
+    path = write_bands(tmp_path / "a.fits", "ugrizy", variance="{}_VARIANCE")
+    assert fits.getval(path, "EXTNAME", ext=-2) == "Y"
+    check_bands(read_rubin(path))
+    assert read_rubin(f"y={path}").bands == ("y",)
+    path = write_bands(tmp_path / "rubin_y.fits", "y")
+    assert read_rubin(path).bands == ("y",)
+    path = write_bands(tmp_path / "b.fits", "y")
+    assert read_rubin(path, bands=["y"]).bands == read_rubin(f"y={path}").bands == ("y",)
+
+
+def test_kind_before_band(tmp_path):
+    path = tmp_path / "a.fits"
+    hdus = [fits.PrimaryHDU()]
+    for number, band in enumerate("ugrizy"):
+        hdus.append(image_hdu(pixels(number), f"IMAGE_{band}", BUNIT="nJy", **wcs_cards()))
+        hdus.append(fits.ImageHDU(np.full((40, 40), number + 1.0), name=f"VARIANCE_{band}"))
+        hdus.append(fits.ImageHDU(psf_image(), name=f"PSF {band}"))
+    fits.HDUList(hdus).writeto(path)
+    image = read_rubin(path)
+    check_bands(image)
+    assert {image.psf_source[band] for band in image.bands} == {"given"}
+
+
+def test_images_without_names_that_say_their_bands(tmp_path):
+    path = write_bands(tmp_path / "a.fits", [None] * 6, cards=[f"LSST_{band}" for band in "ugrizy"])
+    check_bands(read_rubin(path), variance=False)
+    assert read_rubin(f"g,i={path}").bands == ("g", "i")
+    # A second image of the same band, as an unnamed map of its errors is, is none of its own.
+    path = write_bands(tmp_path / "b.fits", [None] * 2, cards=["g", "g"])
+    with pytest.warns(JaispWarning, match=r"b.fits: not used.*HDU 2 \(unnamed\)"):
+        np.testing.assert_array_equal(read_rubin(path).data["g"], pixels(0))
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_one_name_for_the_images_of_all_bands(tmp_path, versions):
+    path = write_bands(
+        tmp_path / "a.fits", ["IMAGE"] * 6, variance="VARIANCE", versions=versions, cards="ugrizy"
+    )
+    check_bands(read_rubin(path))
+
+
+def test_planes_beside_an_image_named_by_its_band(tmp_path):
+    path = write_rubin(tmp_path / "a.fits", band_key=None, bits=np.eye(40, dtype=np.int32))
+    fits.setval(path, "EXTNAME", value="g", ext=1)
+    image = read_rubin(path)
+    assert image.bands == ("g",)
+    assert image.psf_source["g"] == "given"
+    assert image.mask["g"].sum() == 40
+    np.testing.assert_array_equal(image.variance["g"], np.float32(4))
+
+
+@pytest.mark.parametrize("name", ["COMPRESSED_IMAGE", "COADD_IMAGE", "coadd", None])
+def test_names_of_hdus_that_tell_no_band(tmp_path, name):
+    for path, cards in ((tmp_path / "rubin_i.fits", {}), (tmp_path / "x.fits", {"FILTER": "HSC-I"})):
+        hdu = image_hdu(pixels(), name, BUNIT="nJy", **cards, **wcs_cards())
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+        assert read_rubin(path).bands == ("i",)
+
+
+def test_image_without_a_name_among_named_planes(tmp_path):
+    path = tmp_path / "a.fits"
+    image = image_hdu(pixels(), primary=True, BUNIT="nJy", **wcs_cards())
+    fits.HDUList([image, fits.ImageHDU(np.full((40, 40), 9.0), name="LSST_I_VARIANCE")]).writeto(path)
+    image = read_rubin(path)
+    assert image.bands == ("i",)
+    np.testing.assert_array_equal(image.variance["i"], np.float32(9))
