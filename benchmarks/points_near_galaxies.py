@@ -18,13 +18,14 @@ import numpy as np
 import sep
 from astropy import units as u
 from astropy.table import QTable
+from field_sources import field_sources
 from scipy.spatial import cKDTree
 
 from jaisp import DETRJEPA
 from jaisp.evaluation import SEPEuclid, markdown_table, match_field, match_one_to_one
 from jaisp.image import SurveyImage
 from jaisp.io import read_euclid
-from jaisp.simulation import draw_sources, simulate_field
+from jaisp.simulation import simulate_field
 
 COMPACT = 0.13  # arcsec
 LEAST_SNR = 8.0
@@ -40,11 +41,7 @@ EDGE = 10  # pixels
 def compact_field(seed, number, *, size, compact=12.0):
     """A field with many compact sources, and whether its galaxies have knots."""
     rng = np.random.default_rng([seed, number])
-    margin = 0.3 * size  # arcmin: Rubin's image is turned and larger
-    sources = draw_sources(rng, (size + 2 * margin) ** 2, compact=compact)
-    magnitude = 31.4 - 2.5 * np.log10(sources.flux[:, 6])
-    sources = sources.select(~(sources.is_star & (magnitude < 18.5)))
-    sources.x, sources.y = sources.x - 60 * margin, sources.y - 60 * margin
+    sources = field_sources(rng, size, compact=compact)
     kind = ("knots", "sersic")[number % 2]
     psf = ("kolmogorov", "airy", "moffat")[number % 3]
     field = simulate_field(

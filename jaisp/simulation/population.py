@@ -108,6 +108,7 @@ def draw_sources(
     knotty=0.3,
     large=0.05,
     compact=0.0,
+    thin=0.0,
 ):
     """
     Draw the galaxies and stars of a square field.
@@ -134,6 +135,8 @@ def draw_sources(
     compact : float, optional
         Mean number of faint sources that hardly differ from points (stars and galaxies with a half-light
         radius of 0.02-0.12") per 100 sources brighter than VIS 26.5; half of them are placed around galaxies.
+    thin : float, optional
+        Fraction of galaxies that are discs seen edge-on, with axis ratios of 0.12-0.3.
 
     Returns
     -------
@@ -176,7 +179,10 @@ def draw_sources(
         is_star = np.concatenate([is_star, new_star])
         is_large = np.concatenate([is_large, np.zeros(len(new_mag), bool)])
         is_compact = np.concatenate([is_compact, ~new_star])
-    return _describe(rng, x, y, mag, is_star, is_large, is_compact, knotty)
+    is_thin = np.zeros(len(mag), bool)
+    if thin > 0:
+        is_thin = (rng.random(len(mag)) < thin) & ~(is_star | is_compact)
+    return _describe(rng, x, y, mag, is_star, is_large, is_compact, is_thin, knotty)
 
 
 def _compact(rng, x, y, mag, is_star, side, n_bright, faint):
@@ -217,7 +223,7 @@ def _galaxy_magnitudes(rng, n_bright, faint):
     return np.concatenate([faint_part, bright_part])
 
 
-def _describe(rng, x, y, mag, is_star, is_large, is_compact, knotty):
+def _describe(rng, x, y, mag, is_star, is_large, is_compact, is_thin, knotty):
     n = len(mag)
     vis = 10 ** (0.4 * (AB_ZERO_POINT - mag))[:, None]
     redshift = _redshifts(rng, mag)
@@ -227,6 +233,7 @@ def _describe(rng, x, y, mag, is_star, is_large, is_compact, knotty):
     reddening = rng.exponential(0.12 + 0.12 * np.clip(kind, 0, 3))
     bulge_share = np.where(rng.random(n) < 0.3, 0.0, rng.beta(1.2, 1.2 + 1.3 * kind))
     bulge_share[(kind < 0.4) & (rng.random(n) < 0.5)] = 1.0
+    bulge_share[is_thin] *= 0.3
 
     knotted = (rng.random(n) < np.where(is_large, 0.7, knotty)) & ~(is_star | is_compact) & (kind > 0.8)
     knot_share = np.where(knotted, rng.uniform(0.05, 0.4, n), 0.0)
@@ -252,6 +259,8 @@ def _describe(rng, x, y, mag, is_star, is_large, is_compact, knotty):
 
     # Discs at random inclination are flatter than bulges; one ellipticity serves both.
     q = np.clip(1 - rng.beta(1.5, 2.5, n) * np.where(bulge_share > 0.6, 0.6, 0.95), 0.15, 1.0)
+    if is_thin.any():
+        q[is_thin] = rng.uniform(0.12, 0.3, is_thin.sum())
     e, angle = (1 - q) / (1 + q), rng.uniform(0, 2 * np.pi, n)
     e[is_star] = 0.0
     return Sources(

@@ -24,6 +24,10 @@ OVERSAMPLED = 0.05
 CLIP = 60000.0
 N_RUBIN, N_BANDS = 6, 10
 _COMPACT_FACTOR = 5.0
+_UNUSUAL_DENSITY = (0.05, 8.0)
+_UNUSUAL_STARS = (0.0, 0.9)
+_UNUSUAL_THIN = (0.0, 0.5)
+_UNUSUAL_LARGE = (1.0, 10.0)
 _SOURCE_COLUMNS = ("x", "y", "half_light_radius", "e1", "e2", "is_star", "flux", "norm")
 
 
@@ -49,6 +53,10 @@ class SceneConfig:
         Faint compact sources per 100 sources brighter than VIS 26.5, half of them around galaxies; each
         scene's number is a log-uniform factor between 1/5 and 5 of it. Without them a network takes most
         points near a galaxy for its star-forming knots, and crowded stars for those of a galaxy unseen.
+    unusual : float
+        Share of the scenes that are drawn from a wider population than the sky's: from next to empty to
+        crowded, with up to nine stars in ten, discs seen edge-on, and more large galaxies. Without them a
+        network is not sure of a thin disc, or of a star in a crowd, however bright.
     offset : float
         Largest cross-survey offset per axis in arcsec.
     psf_error : float
@@ -65,6 +73,7 @@ class SceneConfig:
     faint_limit: float = 28.0
     large: float = 0.5
     compact: float = 6.0
+    unusual: float = 0.25
     offset: float = 0.06
     psf_error: float = 0.04
     psf_sets: int = 32
@@ -165,18 +174,27 @@ def make_scene(rng, config=None):
     config = config or SceneConfig()
     side = config.grid * OVERSAMPLED
     span = np.log(config.density_factor)
-    density = config.density * np.exp(rng.uniform(-span, span))
+    population = {
+        "density": config.density * np.exp(rng.uniform(-span, span)),
+        "faint_limit": config.faint_limit,
+        "large": config.large,
+    }
     # Without them nothing is drawn, and a seed gives the scenes of before there were any.
-    factor = _COMPACT_FACTOR ** rng.uniform(-1, 1) if config.compact else 0.0
-    sources = draw_sources(
-        rng,
-        (side / 60) ** 2,
-        density=density,
-        faint_limit=config.faint_limit,
-        large=config.large,
-        compact=config.compact * factor,
-    )
-    return render_scene(rng, sources, config)
+    if config.compact:
+        population["compact"] = config.compact * _COMPACT_FACTOR ** rng.uniform(-1, 1)
+    if config.unusual and rng.random() < config.unusual:
+        population |= _unusual(rng, config)
+    return render_scene(rng, draw_sources(rng, (side / 60) ** 2, **population), config)
+
+
+def _unusual(rng, config):
+    """What an unusual scene has in place of the sky's population."""
+    return {
+        "density": config.density * np.exp(rng.uniform(*np.log(_UNUSUAL_DENSITY))),
+        "star_fraction": rng.uniform(*_UNUSUAL_STARS),
+        "thin": rng.uniform(*_UNUSUAL_THIN),
+        "large": config.large * np.exp(rng.uniform(*np.log(_UNUSUAL_LARGE))),
+    }
 
 
 def render_scene(rng, sources, config):

@@ -282,3 +282,35 @@ def test_blended_sources_are_set_beside_those_of_the_same_signal_that_stand_alon
     assert rows["all"]["deep: n"] == 4
     assert rows["all"]["deep: blended"] == "0.50"
     assert rows["all"]["deep: alone"] == "1.00"  # of the blended ones, were they found as those alone
+
+
+def test_unusual_skies_are_what_they_are_called_and_are_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    unusual = load("unusual_skies")
+    size = 0.5
+
+    def drawn(kind):
+        sources = kind(np.random.default_rng(5), size)
+        inside = (np.minimum(sources.x, sources.y) > 0) & (np.maximum(sources.x, sources.y) < 60 * size)
+        return sources.select(inside), unusual.vis_magnitude(sources.select(inside))
+
+    stars, magnitude = drawn(unusual.crowd)
+    assert stars.is_star.mean() > 0.6
+    assert (magnitude < 26.5).sum() > 2 * 100 * size**2
+    thin, _ = drawn(unusual.edge_on)
+    assert np.hypot(thin.e1, thin.e2)[~thin.is_star].min() > (1 - 0.3) / (1 + 0.3) - 1e-6
+    bright, magnitude = drawn(unusual.bright_stars)
+    star = np.flatnonzero(magnitude < 17.5)
+    assert len(star) == round(4 * size**2)
+    distance = np.hypot(bright.x - bright.x[star[0]], bright.y - bright.y[star[0]])
+    assert 5 < ((distance > 1.4) & (distance < 8.1)).sum()
+    empty, _ = drawn(unusual.next_to_empty)
+    assert len(empty) < 20
+
+    monkeypatch.setattr(unusual, "KINDS", (unusual.edge_on,))
+    unusual.main(["-o", str(tmp_path), "--fields", "1", "--size", "0.3"])
+    row = QTable.read(tmp_path / "unusual.csv")[0]
+    assert row["sky"] == "edge on"
+    assert row["n"] > 3
+    assert 0.5 < row["jaisp"] <= 1
+    assert "| edge on |" in capsys.readouterr().out

@@ -306,3 +306,41 @@ def test_without_compact_sources_a_seed_gives_the_sky_that_it_always_gave():
     plain, more = (draw_sources(np.random.default_rng(7), 2.0, compact=compact) for compact in (0.0, 20.0))
     assert len(more) > len(plain)
     np.testing.assert_array_equal(more.x[: len(plain)], plain.x)
+
+
+def test_thin_discs_are_flat_and_the_sky_without_them_is_what_it_always_was():
+    thin, none, plain = (
+        draw_sources(np.random.default_rng(3), 4.0, star_fraction=0.1, **options)
+        for options in ({"thin": 1.0}, {"thin": 0.0}, {})
+    )
+    np.testing.assert_array_equal(none.e1, plain.e1)
+    ellipticity = np.hypot(thin.e1, thin.e2)[~thin.is_star]
+    ratio = (1 - ellipticity) / (1 + ellipticity)
+    assert 0.119 < ratio.min() < 0.13
+    assert 0.29 < ratio.max() < 0.301
+    assert np.hypot(thin.e1, thin.e2)[thin.is_star].max() == 0
+
+
+def test_unusual_scenes_are_next_to_empty_or_crowded_and_hold_any_share_of_stars():
+    config = replace(CONFIG, density=500.0, faint_limit=25.5, compact=0.0)
+    usual, unusual = (
+        [make_scene(np.random.default_rng(k), replace(config, unusual=share)) for k in range(24)]
+        for share in (0.0, 1.0)
+    )
+    numbers, more = (np.array([len(scene) for scene in scenes]) for scenes in (usual, unusual))
+    assert more.min() < 0.5 * numbers.min()
+    assert more.max() > 2 * numbers.max()
+    usual_stars, stars = (max(s.is_star.mean() for s in scenes if len(s) > 9) for scenes in (usual, unusual))
+    assert stars > 0.5 > usual_stars
+
+
+def test_masks_of_saturated_stars_are_narrow_and_wide(bank):
+    star = render_scene(np.random.default_rng(1), one_source(64, 64, flux=3e6), CONFIG)
+    areas = []
+    for seed in range(60):
+        arrays, _ = draw_tile(star, np.random.default_rng(seed), bank)
+        # Defects may lie anywhere; the middle of the mask of the star is its own.
+        areas.append(np.count_nonzero(~arrays["euclid_valid"][0, 34:95, 34:95]))
+    masked = np.array([area for area in areas if area > 20])
+    assert len(masked) > 15
+    assert masked.max() > 4 * masked.min()
