@@ -316,11 +316,10 @@ def _train(config, output, *, resume=False, one_step=False, progress=None, data_
 
 
 def _validate_and_save(files, fabric, run):
-    """Metrics of the averaged model, then checkpoint, weights and curves; the other processes wait."""
+    """Metrics of the averaged model, then weights, curves and checkpoint; the other processes wait."""
     if fabric.is_global_zero:
         metrics = run.objective.validate(run.average)
         _log(files, fabric, run, metrics)
-        files.save_checkpoint(run.state())
         notes = {
             "objective": run.config.objective.kind,
             "start": run.model.weights_info if run.config.objective.weights else None,
@@ -329,6 +328,8 @@ def _validate_and_save(files, fabric, run):
         }
         run.average.save_pretrained(files.weights, notes=notes)
         files.draw_curves()
+        # Last: a run that is killed before comes here again, one resumed after its last step does not.
+        files.save_checkpoint(run.state())
     fabric.barrier()
 
 

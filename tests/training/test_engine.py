@@ -283,6 +283,25 @@ def test_a_finished_run_resumed_is_left_as_it_is(toy_kind, tmp_path):
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 
 
+def test_a_run_killed_as_it_ends_is_finished_by_resuming(toy_kind, tmp_path, monkeypatch):
+    config, save = toy_config(), toy.ToyModel.save_pretrained
+
+    def killed(model, path, *, notes):
+        if notes["step"] == 4:
+            raise KeyboardInterrupt
+        return save(model, path, notes=notes)
+
+    monkeypatch.setattr(toy.ToyModel, "save_pretrained", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run")
+    monkeypatch.setattr(toy.ToyModel, "save_pretrained", save)
+    weights = train(config, tmp_path / "run", resume=True)
+    assert json.loads((weights / "config.json").read_text())["notes"]["step"] == 4
+    assert (weights / "model.safetensors").read_bytes() == (
+        train(config, tmp_path / "whole") / "model.safetensors"
+    ).read_bytes()
+
+
 def test_no_space_left(toy_kind, tmp_path, monkeypatch):
     monkeypatch.setattr("jaisp.training._run_files.shutil.disk_usage", lambda _: SimpleNamespace(free=5e6))
     with pytest.raises(
