@@ -100,7 +100,8 @@ class TileBatches(Dataset):
 
     Items are ``(tiles, truth)``, with padded truth. What the network sees of the tiles is made on its device:
     a GPU would wait for cores that filter images. ``in_order`` takes tile after tile, as validation does: of
-    tiles drawn at random some come twice, and would be each other's null.
+    tiles drawn at random some come twice, and would be each other's null. Then ``len`` is the number of
+    batches that hold each tile once, the last of which may be smaller.
     """
 
     def __init__(
@@ -118,6 +119,9 @@ class TileBatches(Dataset):
         self.band_dropout, self.survey_dropout = band_dropout, survey_dropout
         self.survey_dropout_end = survey_dropout_end
         self._noise = None
+
+    def __len__(self):
+        return -(-len(self.bank) // self.batch_size)
 
     def _dropout(self, rng, step):
         """Bands that a tile keeps, shape (10,)."""
@@ -155,7 +159,7 @@ class TileBatches(Dataset):
     def _numbers(self, rng, step):
         """Which tiles of the bank a batch is of."""
         if self.in_order:
-            return np.arange(step * self.batch_size, (step + 1) * self.batch_size) % len(self.bank)
+            return np.arange(step * self.batch_size, min((step + 1) * self.batch_size, len(self.bank)))
         return rng.integers(0, len(self.bank), self.batch_size)
 
 

@@ -89,12 +89,16 @@ def _objects(outputs, matches):
 
 
 def _embedding_gauges(rubin, euclid):
-    """What the embeddings know, beside its nulls; nothing without pairs."""
+    """What the embeddings know, beside its nulls; nothing without pairs, or another tile for the nulls."""
     pairs = true_pairs(rubin, euclid)
     if not len(pairs.first):
         return {}
     found = retrieval(rubin, euclid)
-    shuffled = [match_on_sky(rubin, euclid, shift=shift) for shift in _SHIFTS]
+    # Shifted by their number, or with none beside it, a tile would lie over itself.
+    n_tiles = len(np.union1d(rubin.tile, euclid.tile))
+    if n_tiles < 2:
+        return {}
+    shuffled = [match_on_sky(rubin, euclid, shift=shift) for shift in _SHIFTS if shift < n_tiles]
     similarity = np.concatenate([one.similarity for one in shuffled])
     return {
         "similarity": pairs.mean,
@@ -134,7 +138,7 @@ def validate(model, bank, *, batch_size=8):
         batches = TileBatches(bank, batch_size=batch_size, seed=987, in_order=True)
     matches, outputs = ({name: [] for name in (*_VIEWS, *_ELSEWHERE)} for _ in range(2))
     errors = []
-    for step in range(max(1, len(batches.bank) // batches.batch_size)):
+    for step in range(len(batches)):
         tiles, truth = batches[step]
         inputs = model.prepare({name: values.to(device) for name, values in tiles.items()})
         for name in matches:
@@ -201,7 +205,7 @@ def validate_unlabelled(model, batches):
     model.eval()
     sums = dict.fromkeys(("n_objects", "n_proposals", "found", "tiles"), 0.0)
     pairs, embeddings = [], []
-    for step in range(max(1, len(batches.bank) // batches.batch_size)):
+    for step in range(len(batches)):
         batch = batches[step]
         inputs = model.prepare({name: values.to(device) for name, values in batch["student"].items()})
         outputs = {}

@@ -22,7 +22,7 @@ from jaisp.training.config import DataConfig, ObjectiveConfig, OptimizerConfig
 from jaisp.training.data import TileBatches
 from jaisp.training.engine import _learning_rate
 from jaisp.training.objectives.supervised import Supervised
-from jaisp.training.validation import validate
+from jaisp.training.validation import _embedding_gauges, validate
 
 from . import toy
 from .configs import supervised_config, toy_config
@@ -95,9 +95,30 @@ def test_validation_sees_each_scene_once(config, tmp_path):
     first = [batches[step][0]["euclid_snr"] for step in range(2)]
     assert bank.seen == [0, 1, 2, 3]
     assert torch.equal(batches[1][0]["euclid_snr"], first[1])
-    bank.seen.clear()
-    validate(DETRJEPA(config.model).eval(), bank, batch_size=2)
-    assert bank.seen == [0, 1, 2, 3]
+    for size in (2, 3, 8):
+        bank.seen.clear()
+        validate(DETRJEPA(config.model).eval(), bank, batch_size=size)
+        assert bank.seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("n_tiles", [1, 2, 3])
+def test_tiles_are_no_nulls_of_themselves(n_tiles):
+    """Embeddings that are all different, at one place: whatever is matched across tiles is not similar."""
+    from jaisp.evaluation import Objects
+
+    objects = Objects(
+        embedding=np.eye(n_tiles),
+        xy=np.zeros((n_tiles, 2)),
+        error=np.full(n_tiles, 0.1),
+        tile=np.arange(n_tiles),
+        source=np.arange(n_tiles),
+    )
+    gauges = _embedding_gauges(objects, objects)
+    if n_tiles == 1:
+        assert gauges == {}
+    else:
+        assert gauges["similarity"] == 1
+        assert gauges["shuffled_on_sky"] == gauges["shuffled_similarity"] == 0
 
 
 def test_runs_with_other_scenes_share_a_cache(tmp_path, monkeypatch):

@@ -119,8 +119,8 @@ class UnlabelledBatches(TileBatches):
     def __getitem__(self, step):
         rng = np.random.default_rng([self.seed, step])
         tiles = [self._tile(int(index), rng) for index in self._numbers(rng, step)]
+        keep = torch.from_numpy(np.stack([self._dropout(rng, step) for _ in tiles]))
         tiles = {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}
-        keep = torch.from_numpy(np.stack([self._dropout(rng, step) for _ in range(self.batch_size)]))
         targets = find_sources(tiles)
         if self.overlay:
             tiles, targets = overlay_copies(tiles, targets, rng, self.overlay)

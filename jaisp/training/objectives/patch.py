@@ -79,9 +79,8 @@ class Patches(Supervised):
         skies; retrieval looks for the same sky among all validation tiles.
         """
         optimizer, bank = self.config.optimizer, self.banks[1]
-        n = min(optimizer.batch_size, len(bank))
-        batches = TileBatches(bank, batch_size=n, seed=987, in_order=True)
-        found = [self._vectors(model, batches[step][0]) for step in range(len(bank) // n)]
+        batches = TileBatches(bank, batch_size=optimizer.batch_size, seed=987, in_order=True)
+        found = [self._vectors(model, batches[step][0]) for step in range(len(batches))]
         rubin, euclid = (
             functional.normalize(torch.cat([part[name] for part in found]), dim=-1)
             for name in ("rubin", "euclid")
