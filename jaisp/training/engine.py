@@ -83,6 +83,13 @@ def _plain(values):
     return json.loads(json.dumps(values))
 
 
+def _fixed(config):
+    """What a resumed run must have as before: the model, and what learns, of which alone moments are kept."""
+    # Checkpoints of before there was a choice have none, and all learned.
+    objective = config.get("objective", {})
+    return {**_plain(config["model"]), "trainable": _plain(objective.get("trainable", ()))}
+
+
 class _Run:
     """State of a run: model, averaged model, optimiser, step."""
 
@@ -118,7 +125,7 @@ class _Run:
 
     def load(self, state, path):
         """Go on from a state, whose model must be the configured one."""
-        given, mine = _plain(state["config"]["model"]), _plain(self.model.config.to_dict())
+        given, mine = _fixed(state["config"]), _fixed(self.state()["config"])
         names = sorted(name for name in {*given, *mine} if given.get(name) != mine.get(name))
         problem = "; ".join(f"{name} {given.get(name)!r} there, {mine.get(name)!r} here" for name in names)
         if not names:

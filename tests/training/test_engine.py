@@ -291,6 +291,9 @@ def test_checkpoints_of_another_model_or_damaged_are_refused(toy_kind, tmp_path)
         ConfigError, match=r"another configuration \(width 3 there, 4 here\); start a new run"
     ):
         train(toy_config(model=toy.ToyConfig(width=4)), tmp_path / "run", resume=True)
+    less = dataclasses.replace(toy_config(), objective=ObjectiveConfig(kind="toy", trainable=("line",)))
+    with pytest.raises(ConfigError, match=r"\(trainable \[\] there, \['line'\] here\); start a new run"):
+        train(less, tmp_path / "run", resume=True)
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     with pytest.raises(FileError, match=r"checkpoint.pt' is damaged: .*; start a new run"):
