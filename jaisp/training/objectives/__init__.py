@@ -20,6 +20,7 @@ _CLASSES = {
     "patch": "jaisp.training.objectives.patch:Patches",
     "supervised": "jaisp.training.objectives.supervised:Supervised",
 }
+_INTERFACE = ("model_class", "data_class", "loss_class", "batches", "losses", "validate")
 
 
 class Objective(Protocol):
@@ -75,14 +76,21 @@ def objective_class(kind):
     Raises
     ------
     `~jaisp.exceptions.ConfigError`
-        If there is no such objective.
+        If there is no such objective, or it lacks a part of the interface.
     """
     if ":" in kind:
         module, name = kind.split(":", 1)
         try:
-            return getattr(import_module(module), name)
+            found = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"cannot import objective {kind!r}: {error}") from None
+        lacking = [name for name in _INTERFACE if not hasattr(found, name)]
+        if lacking:
+            raise ConfigError(
+                f"{kind!r} is no objective: it lacks {', '.join(lacking)}; give a class with what "
+                "jaisp.training.objectives.Objective names"
+            )
+        return found
     if kind not in _CLASSES:
         raise ConfigError(
             f"unknown objective {kind!r}{suggest(kind, _CLASSES)}; allowed: {', '.join(_CLASSES)}, "
