@@ -156,7 +156,7 @@ def load_tiles(config, cache, *, progress=None):
     ----------
     config : `FolderConfig`
     cache : path-like
-        Folder; the tiles of the same files and settings are kept there.
+        Folder; the tiles of the same files, with those beside them, and settings are kept there.
     progress : callable, optional
         Called with the number of pairs done and to do.
 
@@ -170,7 +170,9 @@ def load_tiles(config, cache, *, progress=None):
         If a pair cannot be read, does not overlap, or has no usable pixel: with the pair's name.
     """
     pairs = find_pairs(config.folder)
-    files = [Path(name) for pair in pairs.values() for group in pair for name in group]
+    # With the RMS maps, masks and PSFs that the readers find beside the images.
+    places = {Path(name).parent for pair in pairs.values() for group in pair for name in group}
+    files = sorted(path for place in places for path in place.glob("*.fits*"))
     stamp = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(repr((stamp, config.tile_size, config.validation_share)).encode()).hexdigest()[:12]
     folders = [Path(cache) / f"tiles_{key}" / part for part in ("training", "validation")]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from astropy.io import fits
 from astropy.wcs import WCS
 
 from jaisp.exceptions import ConfigError, FileError, ImageError, OverlapError
@@ -76,6 +77,20 @@ def test_tiles_are_cut_once_and_split(pairs, tmp_path, monkeypatch):
     monkeypatch.setattr("jaisp.training.folders.read_rubin", None)  # not read again
     again, _ = load_tiles(config, tmp_path)
     np.testing.assert_array_equal(again[1]["euclid_snr"], training[1]["euclid_snr"])
+
+
+def test_a_new_companion_makes_new_tiles(tmp_path):
+    write_pair(tmp_path / "pair")
+    with fits.open(tmp_path / "pair" / "euclid_VIS.fits", mode="update") as hdus:
+        del hdus["PSF"]
+    companion = tmp_path / "pair" / "euclid_VIS_psf.fits"
+    config, peaks = FolderConfig(folder=str(tmp_path / "pair"), tile_size=96), []
+    for sigma in (1.0, 3.0):
+        square = (np.arange(21) - 10) ** 2
+        psf = np.exp(-0.5 * (square + square[:, None]) / sigma**2)
+        fits.writeto(companion, (psf / psf.sum()).astype(np.float32), overwrite=True)
+        peaks.append(load_tiles(config, tmp_path / "cache")[0][0]["euclid_psf"][0].max())
+    assert peaks[0] > 3 * peaks[1]
 
 
 def test_companions_are_no_images(tmp_path):
