@@ -41,7 +41,9 @@ class Catalog(QTable):
 def _write_fits(table, *args, **options):
     """Writer of `Catalog`: header cards hold no nested values, so they go into one long string as JSON."""
     flat = QTable(table, copy=False)
-    flat.meta = {_META_KEY.upper(): json.dumps(plain(dict(table.meta)))}
+    # astropy loses its way in a long card with quotes and slashes.
+    text = json.dumps(plain(dict(table.meta))).replace("'", "\\u0027")
+    flat.meta = {_META_KEY.upper(): text}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         flat.write(*args, format="fits", **options)

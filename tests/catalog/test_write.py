@@ -65,6 +65,14 @@ def test_fits_keeps_nested_metadata_through_write_itself(table, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
+@pytest.mark.parametrize("shift", range(4))
+def test_metadata_may_be_any_text(table, tmp_path, suffix, shift):
+    table.meta["notes"] = "x" * shift + "fields 'a' / 'b' & 'c', \\ \"d\" of O'Brien's / Noël's\n" * 10
+    write_catalog(table, tmp_path / f"catalog.{suffix}")
+    assert read_catalog(tmp_path / f"catalog.{suffix}").meta == table.meta
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
 def test_nan_is_not_masked(table, tmp_path, suffix):
     table["rubin_blended_fraction"] = [0.25, np.nan, 0.0]
     table["rubin_blended_fraction"].info.description = "share"
