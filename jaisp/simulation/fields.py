@@ -111,6 +111,8 @@ def simulate_field(
     _galsim.choose("galaxies", galaxies, _galsim.GALAXY_KINDS)
     if not 0.2 <= size_arcmin <= 20:
         raise ConfigError(f"size_arcmin is {size_arcmin}; allowed: 0.2 to 20 arcmin")
+    if not np.isfinite(rotation):
+        raise ConfigError(f"rotation is {rotation}; give an angle in degrees")
     rng = np.random.default_rng(rng)
     if offset_mas is None:
         length, angle = rng.uniform(20, 60), rng.uniform(0, 2 * np.pi)

@@ -54,6 +54,7 @@ def test_several_fields(workplace, contents, capsys):
         (["--layout", "x"], "layout is 'x'; allowed: single"),
         (["--seed", "-1"], "seed is -1; give a whole number of at least 0"),
         (["--size", "0"], "size_arcmin is 0.0; allowed"),
+        (["--rotation", "nan"], "rotation is nan; give an angle in degrees"),
         (["-o", "no/fields"], "folder '.*no' does not exist; make it first"),
     ],
 )
