@@ -8,7 +8,7 @@ from astropy.io.votable import from_table, parse
 from astropy.io.votable.exceptions import VOWarning
 from astropy.io.votable.tree import CooSys, Info
 
-from jaisp.catalog.columns import split_coordinates, unite_coordinates
+from jaisp.catalog.columns import refuse_taken_names, split_coordinates, unite_coordinates
 
 __all__ = ["read_votable", "write_votable"]
 
@@ -17,6 +17,7 @@ _META = "jaisp_meta"
 
 def write_votable(table, path):
     """Write a catalogue whose metadata are plain values."""
+    refuse_taken_names(table)
     flat = split_coordinates(table)
     meta, flat.meta = flat.meta, {}
     votable = from_table(flat)

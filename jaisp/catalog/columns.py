@@ -18,6 +18,7 @@ __all__ = [
     "Column",
     "arcsec",
     "describe_columns",
+    "refuse_taken_names",
     "split_coordinates",
     "unite_coordinates",
     "values",
@@ -140,6 +141,7 @@ def _columns():
 #: Every column, in the order of the catalogue.
 COLUMNS = tuple(_columns())
 _BY_NAME = {column.name: column for column in COLUMNS}
+_COORDINATES = [name for name in _BY_NAME if name.endswith("sky_centroid")]
 _AXES = {"ra": ("right ascension", "pos.eq.ra"), "dec": ("declination", "pos.eq.dec")}
 
 
@@ -150,6 +152,17 @@ def describe_columns(table):
         info.description = column.description
         if column.ucd:
             info.meta = {**(info.meta or {}), "ucd": column.ucd}
+
+
+def refuse_taken_names(table):
+    """Refuse a table with a column of a name that `split_coordinates` gives to one of its coordinates."""
+    for name in table.colnames:
+        for axis in _AXES if isinstance(table[name], SkyCoord) else ():
+            taken = f"{name.removesuffix('sky_centroid')}{axis}"
+            if taken in table.colnames:
+                raise ConfigError(
+                    f"the table has a column {taken!r}, as which {name} is to be written; rename it"
+                )
 
 
 def split_coordinates(table):
@@ -182,26 +195,30 @@ def _degrees(angle):
 
 
 def unite_coordinates(flat):
-    """Return the catalogue whose coordinates `split_coordinates` split, as a `~astropy.table.QTable`."""
+    """
+    Return the catalogue whose coordinates `split_coordinates` split, as a `~astropy.table.QTable`.
+
+    Columns of another name, as ``gaia_ra``, stay as they are: they may be masked, or in another unit.
+    """
     table = QTable(meta=flat.meta)
+    of = {
+        f"{name.removesuffix('sky_centroid')}{axis}": (name, axis) for name in _COORDINATES for axis in _AXES
+    }
     for name in flat.colnames:
-        prefix, _, axis = name.rpartition("_") if "_" in name else ("", "", name)
-        prefix = f"{prefix}_" if prefix else ""
-        if axis == "dec" and f"{prefix}ra" in flat.colnames:
-            continue
-        if axis == "ra" and f"{prefix}dec" in flat.colnames:
-            known = _BY_NAME.get(f"{prefix}sky_centroid")
-            ra, dec = (_angle(flat[f"{prefix}{part}"], known) for part in _AXES)
-            table[f"{prefix}sky_centroid"] = SkyCoord(ra, dec, frame="icrs")
-        else:
+        whole, axis = of.get(name, ("", ""))
+        prefix = whole.removesuffix("sky_centroid")
+        if not whole or not all(f"{prefix}{part}" in flat.colnames for part in _AXES):
             table[name] = with_nan(flat[name], name)
+        elif axis == "ra":
+            ra, dec = (_angle(flat[f"{prefix}{part}"], _BY_NAME[whole]) for part in _AXES)
+            table[whole] = SkyCoord(ra, dec, frame="icrs")
     describe_columns(table)
     return table
 
 
 def _angle(column, known):
     values = np.asarray(np.ma.getdata(column), float)
-    if not isinstance(column, MaskedColumn) or not (known and known.masked):
+    if not isinstance(column, MaskedColumn) or not known.masked:
         return values * u.deg
     return Masked(np.where(column.mask, 0, values) * u.deg, mask=column.mask)
 

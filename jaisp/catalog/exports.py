@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from jaisp.catalog.columns import split_coordinates, unite_coordinates
+from jaisp.catalog.columns import refuse_taken_names, split_coordinates, unite_coordinates
 from jaisp.catalog.flags import flag_value
 from jaisp.catalog.write import plain
 from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, suggest
@@ -150,6 +150,7 @@ def write_hats(table, path, *, name="jaisp", rows=100_000):
         raise FileError(f"cannot write {str(path)!r}: it exists; choose another name")
     if not len(table):
         raise ConfigError("the catalogue has no objects, and HATS has no place for none")
+    refuse_taken_names(table)
     flat = split_coordinates(table)
     units = {column: str(flat[column].unit) for column in flat.colnames if flat[column].unit is not None}
     options = {"ra_column": "ra", "dec_column": "dec", "catalog_name": name, "highest_order": _FINEST}

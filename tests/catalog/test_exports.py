@@ -90,6 +90,20 @@ def test_split_and_unite(table):
     assert_same(unite_coordinates(flat), table)
 
 
+def test_columns_of_ones_own_are_no_coordinates_of_jaisp(table, tmp_path):
+    """As those that a match with another catalogue brings: masked, and in other units."""
+    table["gaia_ra"] = Masked([3180.0, 0.0, 3181.0] * u.arcmin, mask=[False, True, False])
+    table["gaia_dec"] = Masked([-28.0, 0.0, -28.1] * u.deg, mask=[False, True, False])
+    write_catalog(table, tmp_path / "catalog.vot")
+    assert_same(read_catalog(tmp_path / "catalog.vot"), table)
+    table["dec"] = [1.0, 2.0, 3.0]
+    with pytest.raises(ConfigError, match="has a column 'dec', as which sky_centroid is to be written"):
+        write_catalog(table, tmp_path / "other.vot")
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog.vot"]
+    write_catalog(table, tmp_path / "catalog.fits")  # where coordinates have names of their own
+    assert read_catalog(tmp_path / "catalog.fits")["dec"].tolist() == [1.0, 2.0, 3.0]
+
+
 @pytest.mark.parametrize("suffix", [".vot", ".xml"])
 def test_votable(table, tmp_path, suffix):
     path = tmp_path / f"catalog{suffix}"

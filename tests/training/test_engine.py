@@ -167,7 +167,10 @@ def test_survey_dropout_ends_where_jepa_starts_if_it_does(config, tmp_path, monk
         ("[objective]\nkind = 'supervized'\n", "unknown objective 'supervized' .did you mean 'supervised'"),
         ("[objective]\ntrainable = 'readout'\n", r"trainable is 'readout'; give a list: \['readout'\]"),
         ("[objective]\nkind = 'nowhere:Kind'\n", "cannot import objective 'nowhere:Kind': No module"),
-        ("[objective]\nkind = 'json:loads'\n", "'json:loads' is no objective: it lacks model_class, data_class"),
+        (
+            "[objective]\nkind = 'json:loads'\n",
+            "'json:loads' is no objective: it lacks model_class, data_class",
+        ),
         ("[data]\nn_scenes = 0\n", "n_scenes 0 must be at least 1"),
         ("[data.scenes]\nsise = 128\n", "sise"),
         ("[data]\nscenes = 3\n", "scenes must be a section with keys, not 3"),
