@@ -3,6 +3,7 @@
 
 import numpy as np
 from astropy import units as u
+from astropy.wcs import WCS
 from scipy.ndimage import binary_fill_holes, gaussian_filter, maximum_filter
 
 from jaisp.catalog.columns import values
@@ -32,6 +33,7 @@ __all__ = [
     "residuals",
     "shrink_factor",
     "survey_images",
+    "turned",
 ]
 
 PAPER, INK, LABEL, BLUE = "#0e1116", "#e6e9ee", "#7fd1ff", "#2b6cb0"
@@ -65,6 +67,21 @@ def survey_images(images, table):
     """Return the images of a pair (or of a tuple, aligned first) that are there, Rubin first."""
     images = aligned(images, table)
     return [image for image in (images.rubin, images.euclid) if image is not None]
+
+
+def turned(table, wcs):
+    """
+    Return the angle in degrees by which the grid of the catalogue lies turned on the pixels of ``wcs``.
+
+    Add it to ``orientation``: Rubin's images alone do not lie on the grid of a catalogue of both surveys.
+    """
+    stored = table.meta.get("grid", {}).get("wcs")
+    if not stored or not len(table):
+        return 0.0
+    grid, sky = WCS(stored), table["sky_centroid"][0]
+    x, y = grid.world_to_pixel(sky)
+    dx, dy = np.subtract(wcs.world_to_pixel(grid.pixel_to_world(x + 1, y)), wcs.world_to_pixel(sky))
+    return float(np.degrees(np.arctan2(dy, dx)))
 
 
 def chosen_rows(table, ids, most):
@@ -238,7 +255,7 @@ def draw_objects(panel, table, image, shrink, colours, *, label):
         1.8 * np.hypot(np.nan_to_num(values(table[name], u.arcsec)), blur) / image.pixel_scale / shrink
         for name in ("semimajor_axis", "semiminor_axis")
     )
-    angle = np.nan_to_num(values(table["orientation"], u.deg))
+    angle = np.nan_to_num(values(table["orientation"], u.deg)) + turned(table, image.wcs)
     edges = colours.to_rgba(values(table["activity"]))
     own = held(table, image.survey.name)
     for chosen, style in ((own, "-"), (~own, (0, (1, 1.5)))):

@@ -4,6 +4,7 @@
 import astropy.units as u
 import numpy as np
 from astropy.nddata import CCDData, Cutout2D, StdDevUncertainty
+from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from jaisp.catalog import _drawing as drawing
@@ -123,12 +124,15 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
 
 def _places(table, image):
     """Where the objects are on an image: Rubin's are moved by the offset that was measured."""
-    x, y = image.wcs.world_to_pixel(table["sky_centroid"])
+    sky = table["sky_centroid"]
     values = table.meta.get("astrometric_offset", {}).get("field")
-    if image.survey is not RUBIN or values is None:
-        return x, y
-    dx, dy = OffsetField.from_dict(values)(2 * x + 0.5, 2 * y + 0.5)
-    return x - dx / 2, y - dy / 2
+    if image.survey is RUBIN and values is not None:
+        # A function of the catalogue's grid, on which Rubin's images alone do not lie.
+        grid = WCS(table.meta["grid"]["wcs"])
+        x, y = grid.world_to_pixel(sky)
+        dx, dy = OffsetField.from_dict(values)(x, y)
+        sky = grid.pixel_to_world(x - dx, y - dy)
+    return image.wcs.world_to_pixel(sky)
 
 
 def _model(rows, image, band, x, y, side):
@@ -145,7 +149,7 @@ def _model(rows, image, band, x, y, side):
     ratio = (rows["semiminor_axis"] / np.maximum(rows["semimajor_axis"], 1e-6 * u.arcsec)).value
     radius = rows["half_light_radius"].to_value(u.arcsec)
     ellipticity = np.where(radius > 0, (1 - ratio) / (1 + ratio), 0)
-    angle = 2 * rows["orientation"].to_value(u.rad)
+    angle = 2 * (rows["orientation"].to_value(u.rad) + np.radians(drawing.turned(rows, image.wcs)))
     bulge = np.asarray(rows["bulge_fraction"], float)
     disc = radius / half_light_factor(bulge, BULGE_SIZE)
     shapes = disc, ellipticity * np.cos(angle), ellipticity * np.sin(angle)

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from jaisp.catalog import COLUMNS, FLAGS, decode_flags, embedding_map, most_similar
-from jaisp.catalog._drawing import aligned
+from jaisp.catalog._drawing import aligned, turned
 from jaisp.catalog.columns import values
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.files import atomic_path
@@ -124,7 +124,7 @@ def _list(values, digits):
 def _sky(table, images):
     """Size of the sky in grid pixels, its pictures, and the objects on it."""
     sky = table["sky_centroid"]
-    layers = []
+    layers, turn = [], 0.0
     if images is not None:
         wcs, (ny, nx) = images.wcs, images.shape
         layers = [
@@ -133,6 +133,7 @@ def _sky(table, images):
             if image is not None
         ]
         x, y = wcs.world_to_pixel(sky)
+        turn = turned(table, wcs)
     elif len(table) == 0:
         wcs, nx, ny, x, y = None, 100, 100, np.zeros(0), np.zeros(0)
     else:
@@ -154,7 +155,7 @@ def _sky(table, images):
         "y": _list(y, 2),
         "a": _list(axes[0], 2),
         "b": _list(axes[1], 2),
-        "angle": _list(np.nan_to_num(values(table["orientation"], u.deg)), 1),
+        "angle": _list(np.nan_to_num(values(table["orientation"], u.deg)) + turn, 1),
     }
 
 

@@ -1,13 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Neighbours' light: its share at an object's place, and images without it."""
 
+from types import SimpleNamespace
+
 import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import QTable
 
-from jaisp.catalog import OffsetField, deblended_image
-from jaisp.catalog.deblending import blended_fraction
+from jaisp.catalog import OffsetField, _drawing, deblended_image
+from jaisp.catalog.deblending import _places, blended_fraction
 from jaisp.exceptions import BandError, ConfigError
 from jaisp.io import align
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
@@ -56,6 +58,7 @@ def scene():
         table[f"{column_prefix(survey, band)}_flux"] = flux * u.nJy
     field = OffsetField(coefficients=-np.array([offset]), n_matches=9)
     table.meta["astrometric_offset"] = {"field": field.to_dict()}
+    table.meta["grid"] = {"wcs": dict(pair.wcs.to_header())}
     return table, pair
 
 
@@ -77,6 +80,19 @@ def test_an_object_without_its_neighbours(scene, band):
     noise = image.uncertainty.array
     assert np.abs(image.data - cut.data).max() < 0.03 * alone.data[band].max() + 5 * noise.max()
     assert (image.uncertainty.array > 0).all()
+
+
+def test_rubin_alone_lies_turned(scene):
+    """Of a catalogue of both surveys: objects and their ellipses are where they are with both images."""
+    table, pair = scene
+    turned = pair.rubin.wcs.deepcopy()
+    turned.wcs.pc = turned.wcs.get_pc() @ [[0, -1], [1, 0]]
+    image = SimpleNamespace(wcs=turned, survey=RUBIN)
+    both, alone = (one.wcs.pixel_to_world(*_places(table, one)) for one in (pair.rubin, image))
+    assert both.separation(alone).max() < 1e-3 * u.mas
+    assert both.separation(table["sky_centroid"]).to_value(u.mas) == pytest.approx(50, abs=0.1)
+    assert _drawing.turned(table, pair.rubin.wcs) == pytest.approx(0, abs=1e-6)
+    assert abs(_drawing.turned(table, turned)) == pytest.approx(90)
 
 
 def test_the_edge_and_mistakes(scene):
