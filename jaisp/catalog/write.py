@@ -46,7 +46,18 @@ def _write_fits(table, *args, **options):
     flat.meta = {_META_KEY.upper(): text}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-        flat.write(*args, format="fits", **options)
+        try:
+            flat.write(*args, format="fits", **options)
+        except UnicodeEncodeError:
+            wide = [name for name in flat.colnames if not _is_ascii(flat[name])]
+            raise FileError(
+                f"FITS holds ASCII text only, not that of column {', '.join(map(repr, wide))}; "
+                "write .ecsv, .parquet or .vot"
+            ) from None
+
+
+def _is_ascii(column):
+    return getattr(column, "dtype", np.dtype(float)).kind != "U" or all(map(str.isascii, column.tolist()))
 
 
 registry.register_writer("fits", Catalog, _write_fits)

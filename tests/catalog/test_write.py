@@ -72,6 +72,16 @@ def test_metadata_may_be_any_text(table, tmp_path, suffix, shift):
     assert read_catalog(tmp_path / f"catalog.{suffix}").meta == table.meta
 
 
+def test_text_that_fits_cannot_hold_is_refused_in_one_line(table, tmp_path):
+    table = table.copy()
+    table["name"] = ["caf\u00e9"] * len(table)
+    with pytest.raises(FileError, match="FITS holds ASCII text only, not that of column 'name'"):
+        write_catalog(table, tmp_path / "catalog.fits")
+    assert not list(tmp_path.iterdir())
+    write_catalog(table, tmp_path / "catalog.ecsv")
+    assert read_catalog(tmp_path / "catalog.ecsv")["name"][0] == "caf\u00e9"
+
+
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
 def test_nan_is_not_masked(table, tmp_path, suffix):
     table["rubin_blended_fraction"] = [0.25, np.nan, 0.0]
