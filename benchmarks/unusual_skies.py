@@ -3,8 +3,8 @@
 Skies that are rare in a survey: crowds of stars, discs seen edge-on, bright stars, large galaxies, and none.
 
 Each kind is drawn by GalSim; half of the fields have an Airy-like PSF, and Rubin is turned. Of the sources
-with a S/N above 10 in Euclid and none within 0.5" the share that has a row of activity above 0.5, and how many
-rows per square arcminute are of no source; beside SEP above 5 sigma on VIS. Example::
+with a S/N above 10 in Euclid and none within 0.5" the share that has a row of activity above 0.5, and how
+many rows per square arcminute are of no source; beside SEP above 5 sigma on VIS. Example::
 
     python benchmarks/unusual_skies.py -o results
 """
