@@ -27,7 +27,7 @@ _COMPACT_FACTOR = 5.0
 _UNUSUAL_DENSITY = (0.05, 8.0)
 _UNUSUAL_STARS = (0.0, 0.9)
 _UNUSUAL_THIN = (0.0, 0.5)
-_UNUSUAL_LARGE = (1.0, 10.0)
+_UNUSUAL_LARGE = (1.0, 3.0)
 _SOURCE_COLUMNS = ("x", "y", "half_light_radius", "e1", "e2", "is_star", "flux", "norm")
 
 
@@ -73,7 +73,7 @@ class SceneConfig:
     faint_limit: float = 28.0
     large: float = 0.5
     compact: float = 6.0
-    unusual: float = 0.25
+    unusual: float = 0.15
     offset: float = 0.06
     psf_error: float = 0.04
     psf_sets: int = 32

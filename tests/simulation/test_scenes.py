@@ -300,6 +300,14 @@ def test_compact_sources_lie_everywhere_and_around_galaxies():
     # By chance alone an eighth have so bright a galaxy within 2 arcsec.
     assert (distance[compact] < 2).mean() > 0.3
     assert (distance[~compact & (vis > 24.5)] < 2).mean() < 0.2
+    # The brighter a host, the more.
+    bright, faint = (
+        cKDTree(np.stack([sources.x, sources.y], axis=-1)[hosts[(vis[hosts] > low) & (vis[hosts] < low + 2)]])
+        for low in (19, 21.5)
+    )
+    places = np.stack([sources.x, sources.y], axis=-1)[compact]
+    around = [sum(map(len, tree.query_ball_point(places, 4.0))) / tree.n for tree in (bright, faint)]
+    assert around[0] > 1.3 * around[1]
 
 
 def test_without_compact_sources_a_seed_gives_the_sky_that_it_always_gave():
