@@ -12,8 +12,6 @@ __all__ = ["NoiseBank", "draw_tile"]
 N_RUBIN = 6
 TEN_YEAR = np.array([4.2, 1.6, 1.6, 2.7, 5.4, 11.0])
 _LAGS = 64
-_RESIDUAL = (0.06, 0.4)  # of the noise on the scale of a source
-_FARTHEST_MASK = 2.0  # arcsec beyond a saturated core
 
 
 class NoiseBank:
@@ -122,11 +120,11 @@ def _native_pixels(width):
 
 
 def _smooth_fields(rng, n, bands):
-    """Background left over in units of the noise, constant and gradient: little, or what a halo leaves."""
+    """Background left over in units of the noise: constant, gradient, and now and then scattered light."""
     t = np.linspace(-1, 1, n, dtype=np.float32)
-    scale = np.exp(rng.uniform(*np.log(_RESIDUAL)))
-    constant, across, up = rng.normal(0, scale, (3, bands)).astype(np.float32)
-    across, up = across / 2, up / 2
+    constant, across, up = rng.normal(0, 1, (3, bands)).astype(np.float32) * np.array(
+        [[0.12], [0.06], [0.06]], "f4"
+    )
     return constant[:, None, None], across[:, None] * t, up[:, None] * t
 
 
@@ -157,8 +155,8 @@ def _defects(rng, shape, grow):
     return bad
 
 
-def _saturate(rng, images, threshold, pixel_scale):
-    """Clip bright cores; in half the cases return them as bad pixels, narrow or wide, else leave them."""
+def _saturate(rng, images, threshold):
+    """Clip bright cores; in half the cases return them as bad pixels, else leave them as they are."""
     if images.max() < threshold:
         return None
     masked = rng.random() < 0.5
@@ -166,8 +164,7 @@ def _saturate(rng, images, threshold, pixel_scale):
     for band in range(len(images)):
         core = images[band] > threshold
         if masked and core.any():
-            widest = np.log(_FARTHEST_MASK / pixel_scale)
-            saturated[band] = binary_dilation(core, iterations=int(np.exp(rng.uniform(0, widest))))
+            saturated[band] = binary_dilation(core, iterations=int(rng.integers(1, 5)))
     np.minimum(images, threshold, out=images)
     return saturated if masked else None
 
@@ -238,7 +235,7 @@ def draw_tile(scene, rng, noise_bank):
         psf = np.ascontiguousarray(_turn(getattr(scene, f"{survey}_psf"), flips))
         n = images.shape[-1]
         threshold = np.exp(rng.uniform(np.log(1.2e4), np.log(5.5e4)))
-        saturated = _saturate(rng, images, threshold, 0.1 * size / n)
+        saturated = _saturate(rng, images, threshold)
         grain = np.exp(rng.uniform(*np.log(poisson)))
         images *= (gains[bands] / sigma[bands]).astype(np.float32)[:, None, None]
         _add_noise(rng, images, survey, psf, grain, noise_bank)

@@ -56,7 +56,8 @@ class SceneConfig:
     unusual : float
         Share of the scenes that are drawn from a wider population than the sky's: from next to empty to
         crowded, with up to nine stars in ten, discs seen edge-on, and more large galaxies. Without them a
-        network is not sure of a thin disc, or of a star in a crowd, however bright.
+        network is not sure of a thin disc, or of a star in a crowd, however bright. None by default: the
+        bundled weights were trained without.
     offset : float
         Largest cross-survey offset per axis in arcsec.
     psf_error : float
@@ -73,7 +74,7 @@ class SceneConfig:
     faint_limit: float = 28.0
     large: float = 0.5
     compact: float = 6.0
-    unusual: float = 0.15
+    unusual: float = 0.0
     offset: float = 0.06
     psf_error: float = 0.04
     psf_sets: int = 32
