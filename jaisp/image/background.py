@@ -11,9 +11,9 @@ __all__ = ["CELL", "estimate_background"]
 CELL = 12.8  # arcsec: several times the size of most galaxies, a fraction of the scale of sky residuals
 # A level below this many sigma of a source is left: it is within the light of undetected sources.
 _LEAST_LEVEL = 0.15
-# In an image of a cell or two, the halo of one galaxy passes for sky: only an obvious level or slope is
+# In an image of a cell or two the halo of one galaxy passes for a slope of the sky: only an obvious one is
 # taken out.
-_LEAST_IN_SMALL = 1.0
+_LEAST_SLOPE_IN_SMALL = 2.0
 
 
 def estimate_background(data, variance, mask, psf, *, pixel_scale):
@@ -43,16 +43,15 @@ def estimate_background(data, variance, mask, psf, *, pixel_scale):
     mesh = measure_mesh(data, variance, mask, psf_sd(psf), cell=CELL / pixel_scale)
     whole = mesh.whole
     level = whole["level"]
-    small = min(data.shape) < 2 * CELL / pixel_scale
-    least = _LEAST_IN_SMALL if small and level > 0 else _LEAST_LEVEL
-    if abs(level) < max(4 * whole["level_err"], least * whole["source_level"]):
+    if abs(level) < max(4 * whole["level_err"], _LEAST_LEVEL * whole["source_level"]):
         level = 0.0
     surface = mesh.surface_pixels()
     # Variation is variation about the level that was measured, significant or not.
     part = mesh.varies(mesh.level, mesh.level_err, whole["level"])
     if part:
         return surface + mesh.to_pixels(whole["level"] + part * (mesh.level - whole["level"]))
-    least = 2 * _LEAST_IN_SMALL * whole["source_level"] if small else 0
+    small = min(data.shape) < 2 * CELL / pixel_scale
+    least = _LEAST_SLOPE_IN_SMALL * whole["source_level"] if small else 0
     if np.ptp(surface) > least:
         return surface + np.float32(whole["level"])
     return np.full(data.shape, level, np.float32) if level else None

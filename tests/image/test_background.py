@@ -79,6 +79,16 @@ def test_slope_in_a_small_image():
     assert np.ptp(background[:, 0]) < 0.5
 
 
+def test_level_in_a_small_image():
+    """What the halo of a galaxy leaves, half a sigma of a source, makes points look like its knots."""
+    rng = np.random.default_rng(55)
+    psf = moffat_psf(1.8, 25)
+    level = 0.5 * source_level(psf)
+    data = rng.normal(size=(100, 100)) + level
+    background = estimate_background(data, np.ones(data.shape), data > 1e9, psf, pixel_scale=0.1)
+    np.testing.assert_allclose(background, level, atol=0.2 * source_level(psf))
+
+
 @pytest.mark.parametrize("radius", [10.0, 30.0])
 def test_big_galaxies_are_not_eaten(radius):
     rng = np.random.default_rng(52)
