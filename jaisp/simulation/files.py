@@ -30,6 +30,7 @@ _MASK_PLANES = {
 _MAGZERO = {"VIS": 24.6, "Y": 29.8, "J": 30.0, "H": 29.9}
 _NO_DATA_RMS = 1e16
 _LAYOUTS = ("single", "mer", "cutout")
+_FIELD_FILES = ("truth.fits", "rubin_*.fits", "euclid_*.fits", "EUC_MER_*.fits")
 
 
 def write_rubin(image, folder):
@@ -204,7 +205,8 @@ def simulate(
     Parameters
     ----------
     output : str or path-like
-        Folder to write: ``field_000/`` holds ``rubin_*.fits``, ``euclid_*.fits`` and ``truth.fits``.
+        Folder to write: ``field_000/`` holds ``rubin_*.fits``, ``euclid_*.fits`` and ``truth.fits``. A field
+        that is there is replaced.
     n_tiles : int, optional
         Number of fields.
     seed : int, optional
@@ -240,6 +242,9 @@ def simulate(
         chosen = {"rotation": rng.uniform(-30, 30), **options}
         rubin, euclid, truth = simulate_field(rng, size_arcmin=size_arcmin, **chosen)
         folder = _folder(Path(output) / f"field_{index:03d}")
+        # A field written there before, in another layout, would be read along with this one.
+        for path in [path for pattern in _FIELD_FILES for path in folder.glob(pattern)]:
+            path.unlink()
         write_rubin(rubin, folder)
         write_euclid(euclid, folder, layout=layout)
         _write(truth, folder / "truth.fits")

@@ -107,6 +107,15 @@ def test_simulate_writes_fields(tmp_path):
     assert np.array_equal(first, second)
 
 
+def test_a_field_that_is_there_is_replaced(tmp_path):
+    """Files of another layout would be read along with the new ones; what is not ours stays."""
+    for layout in ("mer", "cutout"):
+        (folder,) = simulate(tmp_path, seed=2, size_arcmin=0.2, psf="moffat", layout=layout)
+        (folder / "notes.txt").write_text("mine")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {*(f"rubin_{b}.fits" for b in "ugrizy"), "euclid_cutout.fits", "truth.fits", "notes.txt"}
+
+
 def test_failure_leaves_no_half_file(field, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("disk full")
