@@ -32,7 +32,7 @@ NEIGHBOUR_AT = (1.5, 8.0)  # arcsec
 
 
 def crowd(rng, size):
-    """Twenty times the sky's stars, to VIS 26.5."""
+    """450 stars and 50 galaxies per square arcminute, to VIS 26.5: the sky has about 8 and 92."""
     return field_sources(rng, size, density=500.0, star_fraction=0.9, faint_limit=26.5)
 
 
@@ -42,7 +42,7 @@ def edge_on(rng, size):
 
 
 def large_galaxies(rng, size):
-    """A hundred times the sky's large galaxies: eight per square arcminute."""
+    """Eight large galaxies per square arcminute: 160 times as many as on other simulated skies."""
     return field_sources(rng, size, large=8.0)
 
 
