@@ -9,7 +9,6 @@ their bright galaxies, with the PSF that the file states. Example::
     python benchmarks/points_near_galaxies.py -o results --real ../shared/realdata/euclid_q1/*.fits
 """
 
-import argparse
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 import sep
 from astropy import units as u
 from astropy.table import QTable
-from field_sources import field_sources
+from field_sources import field_parser, field_sources
 from scipy.spatial import cKDTree
 
 from jaisp import DETRJEPA
@@ -157,17 +156,12 @@ def real(path, model, args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the tables")
-    parser.add_argument("--fields", type=int, default=6, help="simulated fields (%(default)s)")
-    parser.add_argument("--size", type=float, default=1.28, help="side of a field in arcmin (%(default)s)")
+    parser = field_parser(__doc__, fields=6, size=1.28, seed=20261126)
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="real images with a VIS band")
     parser.add_argument(
         "--realisations", type=int, default=10, help="injections into each real image (%(default)s)"
     )
     parser.add_argument("--points", type=int, default=5, help="points a realisation (%(default)s)")
-    parser.add_argument("--seed", type=int, default=20261126)
-    parser.add_argument("--weights", help="folder of a trained model (the bundled one)")
     args = parser.parse_args(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     model = DETRJEPA.from_pretrained(args.weights)

@@ -9,13 +9,10 @@ many rows per square arcminute are of no source; beside SEP above 5 sigma on VIS
     python benchmarks/unusual_skies.py -o results
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from field_sources import field_sources, vis_magnitude
+from field_sources import field_parser, field_sources, vis_magnitude
 
 from jaisp import DETRJEPA
 from jaisp.evaluation import SEPEuclid, markdown_table, match_field
@@ -105,13 +102,7 @@ def measured(kind, model, args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the table")
-    parser.add_argument("--fields", type=int, default=2, help="fields of each kind (%(default)s)")
-    parser.add_argument("--size", type=float, default=1.0, help="side of a field in arcmin (%(default)s)")
-    parser.add_argument("--seed", type=int, default=20261127)
-    parser.add_argument("--weights", help="folder of a trained model (the bundled one)")
-    args = parser.parse_args(argv)
+    args = field_parser(__doc__, fields=2, size=1.0, seed=20261127).parse_args(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     model = DETRJEPA.from_pretrained(args.weights)
     rows = []

@@ -27,13 +27,13 @@ __all__ = [
     "draw_cutout",
     "draw_objects",
     "draw_residuals",
+    "grid_angle",
     "held",
     "log_limits",
     "matched",
     "residuals",
     "shrink_factor",
     "survey_images",
-    "turned",
 ]
 
 PAPER, INK, LABEL, BLUE = "#0e1116", "#e6e9ee", "#7fd1ff", "#2b6cb0"
@@ -69,7 +69,7 @@ def survey_images(images, table):
     return [image for image in (images.rubin, images.euclid) if image is not None]
 
 
-def turned(table, wcs):
+def grid_angle(table, wcs):
     """
     Return the angle in degrees by which the grid of the catalogue lies turned on the pixels of ``wcs``.
 
@@ -255,7 +255,7 @@ def draw_objects(panel, table, image, shrink, colours, *, label):
         1.8 * np.hypot(np.nan_to_num(values(table[name], u.arcsec)), blur) / image.pixel_scale / shrink
         for name in ("semimajor_axis", "semiminor_axis")
     )
-    angle = np.nan_to_num(values(table["orientation"], u.deg)) + turned(table, image.wcs)
+    angle = np.nan_to_num(values(table["orientation"], u.deg)) + grid_angle(table, image.wcs)
     edges = colours.to_rgba(values(table["activity"]))
     own = held(table, image.survey.name)
     for chosen, style in ((own, "-"), (~own, (0, (1, 1.5)))):

@@ -1,15 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Neighbours' light: how much of it lies where an object is, and an object's image without it."""
 
+from contextlib import suppress
+
 import astropy.units as u
 import numpy as np
 from astropy.nddata import CCDData, Cutout2D, StdDevUncertainty
-from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from jaisp.catalog import _drawing as drawing
 from jaisp.catalog.columns import arcsec
-from jaisp.catalog.offsets import OffsetField
+from jaisp.catalog.offsets import offset_field
 from jaisp.exceptions import BandError, ConfigError
 from jaisp.image import psf_fwhm
 from jaisp.surveys import RUBIN, column_prefix
@@ -125,13 +126,13 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
 def _places(table, image):
     """Where the objects are on an image: Rubin's are moved by the offset that was measured."""
     sky = table["sky_centroid"]
-    values = table.meta.get("astrometric_offset", {}).get("field")
-    if image.survey is RUBIN and values is not None:
-        # A function of the catalogue's grid, on which Rubin's images alone do not lie.
-        grid = WCS(table.meta["grid"]["wcs"])
-        x, y = grid.world_to_pixel(sky)
-        dx, dy = OffsetField.from_dict(values)(x, y)
-        sky = grid.pixel_to_world(x - dx, y - dy)
+    with suppress(ConfigError):  # where none was measured
+        if image.survey is RUBIN:
+            field, grid = offset_field(table)
+            # A function of the catalogue's grid, on which Rubin's images alone do not lie.
+            x, y = grid.world_to_pixel(sky)
+            dx, dy = field(x, y)
+            sky = grid.pixel_to_world(x - dx, y - dy)
     return image.wcs.world_to_pixel(sky)
 
 
@@ -149,7 +150,7 @@ def _model(rows, image, band, x, y, side):
     ratio = (rows["semiminor_axis"] / np.maximum(rows["semimajor_axis"], 1e-6 * u.arcsec)).value
     radius = rows["half_light_radius"].to_value(u.arcsec)
     ellipticity = np.where(radius > 0, (1 - ratio) / (1 + ratio), 0)
-    angle = 2 * (rows["orientation"].to_value(u.rad) + np.radians(drawing.turned(rows, image.wcs)))
+    angle = 2 * (rows["orientation"].to_value(u.rad) + np.radians(drawing.grid_angle(rows, image.wcs)))
     bulge = np.asarray(rows["bulge_fraction"], float)
     disc = radius / half_light_factor(bulge, BULGE_SIZE)
     shapes = disc, ellipticity * np.cos(angle), ellipticity * np.sin(angle)

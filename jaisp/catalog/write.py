@@ -49,15 +49,17 @@ def _write_fits(table, *args, **options):
         try:
             flat.write(*args, format="fits", **options)
         except UnicodeEncodeError:
-            wide = [name for name in flat.colnames if not _is_ascii(flat[name])]
+            wide = [name for name in flat.colnames if _has_wide_text(flat[name])]
             raise FileError(
                 f"FITS holds ASCII text only, not that of column {', '.join(map(repr, wide))}; "
                 "write .ecsv, .parquet or .vot"
             ) from None
 
 
-def _is_ascii(column):
-    return getattr(column, "dtype", np.dtype(float)).kind != "U" or all(map(str.isascii, column.tolist()))
+def _has_wide_text(column):
+    if getattr(column, "dtype", np.dtype(float)).kind != "U":
+        return False
+    return not all(map(str.isascii, np.ma.getdata(column).ravel().tolist()))
 
 
 registry.register_writer("fits", Catalog, _write_fits)

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from jaisp.catalog import COLUMNS, FLAGS, decode_flags, embedding_map, most_similar
-from jaisp.catalog._drawing import aligned, turned
+from jaisp.catalog._drawing import aligned, grid_angle
 from jaisp.catalog.columns import values
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.files import atomic_path
@@ -133,7 +133,7 @@ def _sky(table, images):
             if image is not None
         ]
         x, y = wcs.world_to_pixel(sky)
-        turn = turned(table, wcs)
+        turn = grid_angle(table, wcs)
     elif len(table) == 0:
         wcs, nx, ny, x, y = None, 100, 100, np.zeros(0), np.zeros(0)
     else:

@@ -74,7 +74,7 @@ def test_metadata_may_be_any_text(table, tmp_path, suffix, shift):
 
 def test_text_that_fits_cannot_hold_is_refused_in_one_line(table, tmp_path):
     table = table.copy()
-    table["name"] = ["na\u00efve"] * len(table)
+    table["name"] = MaskedColumn(["na\u00efve"] * len(table), mask=[False, True, False])
     with pytest.raises(FileError, match="FITS holds ASCII text only, not that of column 'name'"):
         write_catalog(table, tmp_path / "catalog.fits")
     assert not list(tmp_path.iterdir())
