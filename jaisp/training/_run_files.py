@@ -3,6 +3,7 @@
 
 import json
 import logging
+import math
 import pickle
 import shutil
 from pathlib import Path
@@ -107,7 +108,8 @@ class RunFiles:
         self._log = self.metrics.open("a")
 
     def log(self, metrics):
-        """Write one line, at once."""
+        """Write one line, at once. JSON has no name for what is not finite, as a mean over no pairs."""
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self._log.write(json.dumps(metrics) + "\n")
         self._log.flush()
         if self._board is not None:

@@ -22,6 +22,9 @@ __all__ = ["TrainingError", "check", "train"]
 
 logger = logging.getLogger(__name__)
 
+# Settings that say where and how long, not what is learned.
+_OF_THE_MACHINE = ("cache", "workers", "steps", "device", "threads", "log_every", "tensorboard")
+
 
 class TrainingError(JaispError, RuntimeError):
     """A run that cannot go on: a loss that is not finite, or a gauge that fell below its guard."""
@@ -90,6 +93,17 @@ def _fixed(config):
     return {**_plain(config["model"]), "trainable": _plain(objective.get("trainable", ()))}
 
 
+def _changes(before, now, section=""):
+    """What nested settings say otherwise than before, one text each, less what any run may change."""
+    for name, value in now.items():
+        place = f"{section}.{name}" if section else name
+        old = before.get(name, value)  # settings that there was no choice of yet
+        if isinstance(value, dict) and isinstance(old, dict):
+            yield from _changes(old, value, place)
+        elif value != old and name not in _OF_THE_MACHINE:
+            yield f"[{section}] {name} {old!r} -> {value!r}"
+
+
 class _Run:
     """State of a run: model, averaged model, optimiser, step."""
 
@@ -139,6 +153,9 @@ class _Run:
                 f"checkpoint {str(path)!r} holds a model of another configuration ({problem}); "
                 "start a new run"
             )
+        others = "; ".join(_changes(_plain(state["config"]), _plain(self.state()["config"])))
+        if others and self.fabric.is_global_zero:
+            logger.warning("%r goes on with other settings than it began with: %s", str(path.parent), others)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 

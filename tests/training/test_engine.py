@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -302,6 +303,28 @@ def test_checkpoints_of_another_model_or_damaged_are_refused(toy_kind, tmp_path)
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     with pytest.raises(FileError, match=r"checkpoint.pt' is damaged: .*; start a new run"):
         train(toy_config(), tmp_path / "run", resume=True)
+
+
+def test_a_run_resumed_with_other_settings_says_which(toy_kind, tmp_path, caplog):
+    train(toy_config(steps=2), tmp_path / "run")
+    train(toy_config(steps=3), tmp_path / "run", resume=True)
+    assert not caplog.messages  # any run may go on for longer
+    train(toy_config(steps=4, learning_rate=0.25), tmp_path / "run", resume=True)
+    (message,) = caplog.messages
+    assert re.search(
+        r"run' goes on with other settings .*: \[optimizer\] learning_rate 0.\d+ -> 0.25$", message
+    )
+
+
+def test_the_log_is_json_where_a_gauge_has_nothing_to_say(toy_kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        toy.Toy, "validate", lambda self, model: {"val/gauge": 1.0, "val/pairs": float("nan")}
+    )
+    train(toy_config(), tmp_path / "run")
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert '"val/gauge": 1.0' in text
+    assert "NaN" not in text
+    assert "val/pairs" not in text
 
 
 def test_a_finished_run_resumed_is_left_as_it_is(toy_kind, tmp_path):
