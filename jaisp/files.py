@@ -1,9 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
+import shutil
 from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "whole_folder"]
 
 
 @contextmanager
@@ -27,3 +30,34 @@ def atomic_path(path):
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder, marker):
+    """
+    Folder beside ``folder`` that takes its place when the block ends well, and is removed when it does not.
+
+    Parameters
+    ----------
+    folder : path-like
+        Its parents are made if missing. What it holds already is kept, but for files of the same names.
+    marker : str
+        Name of the file that tells that all is there.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}-{uuid4().hex[:8]}")
+    partial.mkdir()
+    try:
+        yield partial
+        try:
+            partial.replace(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            # It holds something. Files that another run has mapped live on where they are replaced.
+            (folder / marker).unlink(missing_ok=True)
+            for path in sorted(partial.iterdir(), key=lambda path: path.name == marker):
+                path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -60,6 +60,17 @@ def test_imports_follow_the_table(path):
     assert parts <= table[folder], f"{folder} must not import {sorted(parts - table[folder])}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_underscores_stay_in_their_folder(path):
+    """A name with an underscore in front may change without a look at the other folders."""
+    own = f"jaisp.{owner(path)}."
+    for name in imported_modules(path):
+        if name.startswith("jaisp.") and not name.startswith(own):
+            assert not any(part.startswith("_") and not part.startswith("__") for part in name.split(".")), (
+                name
+            )
+
+
 def test_the_table_has_no_cycle():
     table = allowed_imports()
     for folder, parts in table.items():

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from astropy import units as u
 
-from jaisp.catalog._drawing import (
+from jaisp.catalog.detection import decode_tile
+from jaisp.catalog.drawing import (
     INK,
     LABEL,
     PAPER,
@@ -17,7 +18,6 @@ from jaisp.catalog._drawing import (
     shrink_factor,
     survey_images,
 )
-from jaisp.catalog.detection import decode_tile
 from jaisp.catalog.plots import require_matplotlib, rgb
 from jaisp.exceptions import ConfigError, suggest
 from jaisp.io.tiles import owned

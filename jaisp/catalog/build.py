@@ -20,7 +20,7 @@ from jaisp.catalog.write import Catalog
 from jaisp.exceptions import ConfigError, ImageError, JaispWarning
 from jaisp.image import SurveyImage
 from jaisp.io import align
-from jaisp.io._grid import sky_jacobian
+from jaisp.io.grid import sky_jacobian
 from jaisp.surveys import EUCLID
 
 __all__ = ["catalog_pair", "make_catalog"]

@@ -8,7 +8,7 @@ import numpy as np
 from astropy.nddata import CCDData, Cutout2D, StdDevUncertainty
 from scipy.spatial import cKDTree
 
-from jaisp.catalog import _drawing as drawing
+from jaisp.catalog import drawing
 from jaisp.catalog.columns import arcsec
 from jaisp.catalog.offsets import offset_field
 from jaisp.exceptions import BandError, ConfigError

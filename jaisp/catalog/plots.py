@@ -4,7 +4,7 @@
 import numpy as np
 from astropy import units as u
 
-from jaisp.catalog import _drawing as drawing
+from jaisp.catalog import drawing
 from jaisp.exceptions import ConfigError, ImageError, MissingDependencyError
 
 __all__ = ["plot_catalog", "plot_crossmatch", "plot_cutouts", "require_matplotlib", "rgb"]

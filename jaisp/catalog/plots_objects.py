@@ -4,8 +4,8 @@
 import astropy.units as u
 import numpy as np
 
-from jaisp.catalog._drawing import BLUE, chosen_rows
 from jaisp.catalog.columns import values
+from jaisp.catalog.drawing import BLUE, chosen_rows
 from jaisp.catalog.manifold import embedding_map
 from jaisp.catalog.plots import require_matplotlib
 from jaisp.exceptions import ConfigError, suggest

@@ -4,7 +4,7 @@
 import numpy as np
 from astropy import units as u
 
-from jaisp.catalog import _drawing as drawing
+from jaisp.catalog import drawing
 from jaisp.catalog.offsets import offset_field
 from jaisp.catalog.plots import require_matplotlib
 from jaisp.exceptions import ConfigError

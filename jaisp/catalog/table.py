@@ -17,7 +17,7 @@ from jaisp.catalog.columns import describe_columns
 from jaisp.catalog.deblending import blended_fraction
 from jaisp.catalog.flags import set_flag
 from jaisp.image import psf_fwhm
-from jaisp.io._grid import sky_jacobian
+from jaisp.io.grid import sky_jacobian
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
 
 __all__ = ["build_table", "provenance"]

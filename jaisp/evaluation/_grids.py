@@ -7,7 +7,7 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
 
-from jaisp.io._grid import rescaled
+from jaisp.io.grid import rescaled
 
 _NODE_STEP = 16
 _FILL_SIGMA = 1.5  # pixels

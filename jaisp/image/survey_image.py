@@ -9,14 +9,14 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError, WCSError
 from jaisp.image._bad_pixels import gaps, saturated_pixels
-from jaisp.image._inputs import celestial_wcs, grid_shift, parse_image, parse_mask, parse_psf, parse_variance
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
-from jaisp.image._units import NJY
 from jaisp.image.background import estimate_background
+from jaisp.image.inputs import celestial_wcs, grid_shift, parse_image, parse_mask, parse_psf, parse_variance
 from jaisp.image.noise import measure_noise, measure_variance
 from jaisp.image.psf import centre_psf, psf_extent, survey_psf
 from jaisp.image.stars import estimate_psf
+from jaisp.image.units import NJY
 from jaisp.surveys import get_survey
 
 __all__ = ["Finding", "SurveyImage"]

@@ -4,7 +4,7 @@
 import numpy as np
 from astropy.io import fits
 
-from jaisp.image._units import checked_factor, flux_factor, header_factor, zero_point_card
+from jaisp.image.units import checked_factor, flux_factor, header_factor, zero_point_card
 
 __all__ = ["uncertainty_factor", "zero_point_factor"]
 

@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispError, WCSError
-from jaisp.image._inputs import header_wcs
+from jaisp.image.inputs import header_wcs
 from jaisp.io._hdu_groups import group_hdus, left_over
 
 __all__ = ["Plane", "find_planes", "open_fits", "plane_wcs", "split_prefix"]

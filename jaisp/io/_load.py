@@ -1,22 +1,18 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """From planes of FITS files to a `~jaisp.image.SurveyImage`: what both readers share."""
 
-import glob
 import os
-import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from jaisp.exceptions import BandError, FileError, ImageError, JaispError, JaispWarning, WCSError
+from jaisp.exceptions import BandError, ImageError, JaispError, JaispWarning, WCSError
 from jaisp.image import SurveyImage, centre_psf
-from jaisp.image._inputs import grid_shift, header_wcs
-from jaisp.io._bands import stem
+from jaisp.image.inputs import grid_shift, header_wcs
 from jaisp.io._calibration import uncertainty_factor, zero_point_factor
-from jaisp.io._fits import find_planes, open_fits, plane_wcs, split_prefix
+from jaisp.io._fits import find_planes, open_fits, plane_wcs
 from jaisp.io._psf_file import read_psf
 from jaisp.io._resolve import resolve_bands
 from jaisp.surveys import get_survey
@@ -25,7 +21,7 @@ _SENTINEL = 1e20
 _MOST_FLAGGED = 0.5
 _ANOTHER_PLACE = 0.5  # pixels
 
-__all__ = ["Rules", "file_list", "psf_beside", "read_survey", "siblings", "stem", "without_companions"]
+__all__ = ["Rules", "read_survey"]
 
 
 @dataclass
@@ -92,52 +88,6 @@ def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
         warnings.warn(note, JaispWarning, stacklevel=3)
     data = parts.pop("data")
     return SurveyImage(data, next(iter(wcs.values())), survey=survey, meta=meta, copy=False, **parts)
-
-
-def file_list(files):
-    """List of (path, bands in front of it) from a path, a sequence of paths, or a mapping by band."""
-    if isinstance(files, Mapping):
-        pairs = [(os.fspath(path), [band]) for band, path in files.items()]
-    else:
-        if isinstance(files, (str, os.PathLike)):
-            files = [files]
-        try:
-            files = list(files)
-        except TypeError:
-            raise FileError(f"files is a {type(files).__name__}; give a path or a list of paths") from None
-        pairs = []
-        for name in files:
-            if not isinstance(name, (str, os.PathLike)):
-                raise FileError(
-                    f"files holds a {type(name).__name__}; give paths, or make a SurveyImage from arrays"
-                )
-            asked, path = split_prefix(name)
-            pairs.append((path, asked))
-    if not pairs:
-        raise FileError("no file given; give at least one FITS file")
-    return pairs
-
-
-def without_companions(files, kinds):
-    """
-    Drop what a shell pattern has caught along with the images: the readers find it anyway.
-
-    Parameters
-    ----------
-    files : list of (path, bands)
-        As `file_list` makes it; a file with bands in front of it stays.
-    kinds : sequence of str
-        Endings, in any case: with ``euclid_vis.fits`` among the files, ``euclid_vis_rms.fits`` is of the kind
-        ``rms`` and ``psf_euclid_vis.fits`` of the kind ``psf``.
-    """
-    images = {(Path(path).parent, stem(path)) for path, _ in files}
-    name = re.compile(rf"(?:psf_(?P<of>.+)|(?P<image>.+)_(?:{'|'.join(kinds)}))", re.IGNORECASE)
-
-    def is_companion(path):
-        match = name.fullmatch(stem(path))
-        return match is not None and (Path(path).parent, match["of"] or match["image"]) in images
-
-    return [(path, asked) for path, asked in files if asked is not None or not is_companion(path)]
 
 
 def _by_band(value, planes, what):
@@ -318,33 +268,3 @@ def _given_psfs(psf, planes):
         raise BandError(f"psf holds {len(psf)} PSFs for {len(planes)} bands: {', '.join(planes)}")
     # In the order of the files, not of the bands.
     return dict(zip(sorted(planes, key=lambda band: planes[band].order), psf, strict=True))
-
-
-def siblings(path, pattern):
-    """
-    FITS files beside ``path`` whose names match a glob pattern, those first that share most with its own name
-    (the same cutout of a tile), then the newest by the dates in their names.
-    """
-
-    def rank(other):
-        name = stem(other)
-        date = re.search(r"[0-9]{8}T[0-9]{6}[.0-9]*", name)
-        return len(words & _words(name)), date[0] if date else "", name
-
-    words = _words(stem(path))
-    # Not its checksum, its header as text or its picture.
-    found = [other for other in Path(path).parent.glob(pattern) if stem(other) != other.name]
-    return [os.fspath(other) for other in sorted(found, key=rank, reverse=True)]
-
-
-def _words(name):
-    return set(re.findall("[A-Za-z0-9]+", name))
-
-
-def psf_beside(path):
-    """PSF file beside an image, as a mapping from kind to path."""
-    name = glob.escape(stem(path))
-    for pattern in (f"{name}_[pP][sS][fF].fits*", f"[pP][sS][fF]_{name}.fits*"):
-        if others := siblings(path, pattern):
-            return {"psf": others}
-    return {}

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaisp.exceptions import FileError
 from jaisp.io._bands import MER_NAME
-from jaisp.io._load import file_list, siblings, without_companions
+from jaisp.io.companions import file_list, siblings, without_companions
 
 __all__ = ["INVALID", "flagged", "images_only", "is_mer", "mer_companions"]
 

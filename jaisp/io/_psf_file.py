@@ -15,7 +15,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError
 from jaisp.image import normalize_psf
-from jaisp.image._units import number_card
+from jaisp.image.units import number_card
 from jaisp.io._bands import band_of_label
 from jaisp.io._psf import resample_psf
 from jaisp.surveys import SURVEYS

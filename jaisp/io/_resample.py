@@ -22,7 +22,7 @@ brightness is turned into flux per pixel, and a coarser target is averaged over 
 import numpy as np
 from scipy import ndimage
 
-from jaisp.io._grid import can_rescale, local_jacobian, outline, rescaled, shifted, transform
+from jaisp.io.grid import can_rescale, local_jacobian, outline, rescaled, shifted, transform
 
 __all__ = ["Planes", "add_up", "fill_bad", "move", "oversampling", "reproject_image"]
 

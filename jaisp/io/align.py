@@ -13,7 +13,9 @@ from astropy.wcs import WCS
 
 from jaisp.exceptions import ConfigError, ImageError, OverlapError
 from jaisp.image import Finding, SurveyImage
-from jaisp.io._grid import (
+from jaisp.io._psf import resample_psf
+from jaisp.io._resample import add_up, move, oversampling, reproject_image
+from jaisp.io.grid import (
     Nesting,
     bounding_box,
     can_rescale,
@@ -29,8 +31,6 @@ from jaisp.io._grid import (
     tangent_grid,
     transform,
 )
-from jaisp.io._psf import resample_psf
-from jaisp.io._resample import add_up, move, oversampling, reproject_image
 from jaisp.io.tiles import Tile, make_tiles
 from jaisp.surveys import EUCLID, RUBIN
 

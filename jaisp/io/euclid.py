@@ -6,9 +6,11 @@ import glob
 import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from jaisp.image._units import factor_of, stated_counts
-from jaisp.io._load import Rules, psf_beside, read_survey, siblings, stem
+from jaisp.image.units import factor_of, stated_counts
+from jaisp.io._bands import stem
+from jaisp.io._load import Rules, read_survey
 from jaisp.io._mer import INVALID, flagged, images_only, is_mer, mer_companions
+from jaisp.io.companions import psf_beside, siblings
 from jaisp.surveys import EUCLID
 
 __all__ = ["BAD_FLAG_BITS", "read_euclid"]

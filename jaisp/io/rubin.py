@@ -4,9 +4,10 @@
 import numpy as np
 
 from jaisp.exceptions import ImageError
-from jaisp.image._units import factor_of, stated_counts
-from jaisp.io._load import Rules, psf_beside, read_survey
+from jaisp.image.units import factor_of, stated_counts
+from jaisp.io._load import Rules, read_survey
 from jaisp.io._mer import INVALID, flagged, images_only, is_mer, mer_companions
+from jaisp.io.companions import psf_beside
 from jaisp.surveys import RUBIN
 
 __all__ = ["BAD_MASK_PLANES", "read_rubin"]

@@ -11,8 +11,8 @@ import numpy as np
 from astropy.wcs import WCS
 
 from jaisp.catalog import COLUMNS, FLAGS, decode_flags, embedding_map, most_similar
-from jaisp.catalog._drawing import aligned, grid_angle
 from jaisp.catalog.columns import values
+from jaisp.catalog.drawing import aligned, grid_angle
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.files import atomic_path
 from jaisp.report._pictures import LEVELS, band_picture, colour_picture

@@ -12,8 +12,8 @@ import scipy.fft as fft
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from jaisp.exceptions import ConfigError, FileError, suggest
+from jaisp.files import whole_folder
 from jaisp.simulation import _render
-from jaisp.simulation._folder import whole_folder
 from jaisp.simulation.draw import NoiseBank, draw_tile
 from jaisp.simulation.population import draw_sources
 from jaisp.simulation.psfs import PSFLibrary, draw_rubin_psfs, frequencies

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from jaisp.exceptions import ConfigError, FileError, ImageError, JaispError
+from jaisp.files import whole_folder
 from jaisp.io import align, read_euclid, read_rubin
-from jaisp.io._load import without_companions
-from jaisp.simulation._folder import whole_folder
+from jaisp.io.companions import without_companions
 from jaisp.training._run_files import require_space
 from jaisp.training.config import DataConfig
 

@@ -15,8 +15,8 @@ from jaisp.catalog import (
     slot_attention,
     write_catalog,
 )
-from jaisp.catalog._drawing import aligned
 from jaisp.catalog.build import _measure_noise, _ranked
+from jaisp.catalog.drawing import aligned
 from jaisp.catalog.table import provenance
 from jaisp.exceptions import ConfigError, JaispWarning
 from jaisp.io import align

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.table import QTable
 
-from jaisp.catalog import OffsetField, _drawing, deblended_image
+from jaisp.catalog import OffsetField, deblended_image, drawing
 from jaisp.catalog.deblending import _places, blended_fraction
 from jaisp.exceptions import BandError, ConfigError
 from jaisp.io import align
@@ -91,8 +91,8 @@ def test_rubin_alone_lies_turned(scene):
     both, alone = (one.wcs.pixel_to_world(*_places(table, one)) for one in (pair.rubin, image))
     assert both.separation(alone).max() < 1e-3 * u.mas
     assert both.separation(table["sky_centroid"]).to_value(u.mas) == pytest.approx(50, abs=0.1)
-    assert _drawing.grid_angle(table, pair.rubin.wcs) == pytest.approx(0, abs=1e-6)
-    assert abs(_drawing.grid_angle(table, turned)) == pytest.approx(90)
+    assert drawing.grid_angle(table, pair.rubin.wcs) == pytest.approx(0, abs=1e-6)
+    assert abs(drawing.grid_angle(table, turned)) == pytest.approx(90)
 
 
 def test_the_edge_and_mistakes(scene):

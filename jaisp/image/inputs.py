@@ -12,7 +12,7 @@ from astropy.nddata import NDData, VarianceUncertainty
 from astropy.wcs import WCS, FITSFixedWarning
 
 from jaisp.exceptions import ImageError, WCSError
-from jaisp.image._units import NJY, header_factor, stated_counts, to_njy, zero_point_card
+from jaisp.image.units import NJY, header_factor, stated_counts, to_njy, zero_point_card
 
 __all__ = [
     "BandInput",
