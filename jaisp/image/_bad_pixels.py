@@ -1,16 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Pixels that hold no measurement although no mask tells of them: gaps of zeros, and saturated cores."""
+"""Pixels that hold no measurement although no mask tells of them: gaps, saturated cores, cosmic rays."""
 
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["gaps", "saturated_pixels"]
+from jaisp.image._sky import sky_statistics
+
+__all__ = ["gaps", "saturated_pixels", "sharp_pixels"]
 
 # Pixels on either side of the middle that tell whether values repeat.
 _REPEATS = 50_000
 # Connected pixels that share a saturated image's maximum, and its distance from the sky in the sky's scatter.
 _PLATEAU, _FAR = 4, 50.0
 _SAMPLE = 100_000  # pixels that tell that scatter
+# A pixel this far above the sky (in its scatter) is no light through the telescope if a pair of opposite
+# neighbours holds less than a third of what the PSF would give it, by a margin for noise: 2 sigma of a pair.
+_BRIGHT, _SHARPER, _MARGIN = 10.0, 3.0, 1.5
+_PAIRS = ((0, 1), (1, 0), (1, 1), (1, -1))  # y, x
+_CORE = 0.01  # of a PSF's peak: fainter pixels of its image may be noise
+_LEAST_NOISE = 0.3  # in units of a variance that is given: noiseless images are sharp where stamps end
+_ROUNDS = 5  # that peel wide events
 
 
 def gaps(data, zero, *, stated):
@@ -83,3 +92,57 @@ def saturated_pixels(data, good):
     far = middle > low and top - middle > _FAR * (middle - low)
     connected = np.bincount(ndimage.label(highest)[0].ravel())[1:].max() >= _PLATEAU
     return top, highest & (far and connected)
+
+
+def sharp_pixels(data, variance, good, psfs):
+    """
+    Pixels that are brighter than light through the telescope can be beside such neighbours.
+
+    Those of cosmic rays and hot pixels, by the test of the SDSS and Rubin pipelines: each pair of opposite
+    neighbours has at least a certain share of the light of the pixel between them, which the PSF tells.
+
+    Parameters
+    ----------
+    data : 2-D array
+        Image.
+    variance : 2-D array or None
+        Its variance, of which the scale does not matter unless there is less noise than a third of it.
+    good : 2-D bool array
+        Pixels that count.
+    psfs : sequence of 2-D array
+        Odd square images of the PSFs that it may have: the sharper counts.
+
+    Returns
+    -------
+    2-D bool array
+    """
+    snr = data if variance is None else data / np.sqrt(variance)
+    mode, sd = sky_statistics(snr[good])
+    sd = max(sd, 0.0 if variance is None else _LEAST_NOISE)
+    sharp = np.zeros(np.add(data.shape, 2), bool)
+    if not sd > 0:
+        return sharp[1:-1, 1:-1]
+    known = np.pad(good, 1)
+    snr = np.pad(np.where(good, (snr - mode) / sd, 0), 1)
+    least = np.min([_pair_shares(psf) for psf in psfs], axis=0) / _SHARPER
+    y, x = np.nonzero(known & (snr > _BRIGHT))
+    for _ in range(_ROUNDS):
+        found = np.zeros(len(y), bool)
+        for (i, j), share in zip(_PAIRS, least, strict=True):
+            pair = known[y + i, x + j] & known[y - i, x - j]
+            mean = (snr[y + i, x + j] + snr[y - i, x - j]) / 2
+            found |= pair & (mean + _MARGIN < share * snr[y, x])
+        if not found.any():
+            break
+        sharp[y[found], x[found]] = True
+        snr[y[found], x[found]] = 0  # what is next to it is looked at without it
+        y, x = y[~found], x[~found]
+    return sharp[1:-1, 1:-1]
+
+
+def _pair_shares(psf):
+    """Least share of a pixel's light that the mean of opposite neighbours has, for each direction."""
+    psf = np.pad(np.asarray(psf, float), 1)
+    y, x = np.nonzero(psf > _CORE * psf.max())
+    means = ((psf[y + i, x + j] + psf[y - i, x - j]) / 2 for i, j in _PAIRS)
+    return [max(float((mean / psf[y, x]).min()), 0.0) for mean in means]

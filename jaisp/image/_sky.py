@@ -25,6 +25,7 @@ __all__ = [
 _LEAST_PIECES = 25
 # More values than these tell nothing more.
 _ENOUGH = 100_000
+_SLOWEST = 1 / 16  # share of a step
 FWHM_PER_SD = 2 * np.sqrt(2 * np.log(2))
 
 # A Gaussian of which only what lies below mean + alpha * sd is left: the ratio
@@ -64,6 +65,7 @@ def sky_statistics(values, *, cut=0.5):
     scale = (middle - values[int(0.159 * values.size)]) or 1.0
     values = (values - middle) / scale
     mode, sd = 0.0, -values[int(0.159 * values.size)]
+    pace, step = 0.5, 0.0
     total, squares = np.cumsum(values), np.cumsum(values**2)
     for _ in range(50):
         limit = mode + cut * sd
@@ -82,8 +84,11 @@ def sky_statistics(values, *, cut=0.5):
         new_sd = (variance / rest_variance) ** 0.5
         new_mode = limit - alpha * new_sd
         settled = abs(new_mode - mode) < 1e-4 * sd and abs(new_sd - sd) < 1e-4 * sd
-        # Half a step: whole ones may go to and fro for ever between two values.
-        mode, sd = (mode + new_mode) / 2, (sd + new_sd) / 2
+        # Not the whole step, and less of it where it goes to and fro: it might for ever between two values.
+        before, step = step, new_mode - mode
+        if step * before < 0:
+            pace = max(pace / 2, _SLOWEST)
+        mode, sd = mode + pace * step, sd + pace * (new_sd - sd)
         if settled:
             break
     return float(middle + scale * mode), float(scale * sd)

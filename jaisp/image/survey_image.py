@@ -8,7 +8,7 @@ import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError, WCSError
-from jaisp.image._bad_pixels import gaps, saturated_pixels
+from jaisp.image._bad_pixels import gaps, saturated_pixels, sharp_pixels
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
 from jaisp.image.background import estimate_background
@@ -183,6 +183,8 @@ class SurveyImage:
         self.shape = self.data[self.bands[0]].shape
         self._set_wcs(wcs, stated_wcs)
         self._given_psf = {band: self._check_psf(band, psf) for band, psf in psfs.items() if psf is not None}
+        for band in self.bands:
+            self._mask_sharp(band)
         self._start()
 
     def _start(self, shared=None):
@@ -264,6 +266,12 @@ class SurveyImage:
             variance = np.where(good, variance, np.median(variance[good])).astype(np.float32)
             self._variance[band] = variance
         self.data[band], self.mask[band] = data, mask
+
+    def _mask_sharp(self, band):
+        """Mask what neither the image's PSF, should it be stated too wide, nor the survey's lets through."""
+        psfs = self._rough_psf(band), survey_psf(self.survey, band, self.pixel_scale)
+        sharp = sharp_pixels(self.data[band], self._variance.get(band), ~self.mask[band], psfs)
+        self._mask_out(band, self.mask[band], sharp, "sharper than the PSF (cosmic rays, hot pixels)")
 
     def _mask_out(self, band, mask, bad, what):
         """Mask ``bad`` in place; a finding if any of them was not masked yet."""

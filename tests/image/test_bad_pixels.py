@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from .helpers import star
+from jaisp.image import moffat_psf
+
+from .helpers import make_wcs, noise, star
 
 
 def test_zeros_of_counts_and_noiseless_images_are_no_gaps(make):
@@ -64,3 +66,36 @@ def test_saturated_cores_are_masked_and_nothing_else(make, pixels):
     assert make({"VIS": np.minimum(np.round(pixels), 2)}).findings == []
     flat = np.where(stars > 1500, 1500, 0)
     assert make({"VIS": flat}, variance={"VIS": np.ones(pixels.shape)}).findings == []
+
+
+def test_cosmic_rays_and_hot_pixels_are_masked(make, pixels):
+    """A pixel, a track along the rows, one across, and a block that is as wide as the PSF but has edges."""
+    rays = np.zeros(pixels.shape, bool)
+    rays[12, 30] = rays[20, 5:11] = rays[40:42, 40:42] = True
+    rays[np.arange(30, 36), np.arange(20, 26)] = True
+    image = make({"VIS": pixels + 40 * rays.astype(np.float32)})
+    np.testing.assert_array_equal(image.mask["VIS"], rays)
+    told = "VIS: 17 pixels sharper than the PSF (cosmic rays, hot pixels); masked"
+    assert [str(finding) for finding in image.findings] == [told]
+    # The scale of a variance does not matter, a mask that has them leaves nothing to tell.
+    noisy = pixels * 1e3 + 4e4 * rays
+    again = make({"VIS": noisy}, variance={"VIS": np.full(pixels.shape, 7.0)})
+    np.testing.assert_array_equal(again.mask["VIS"], rays)
+    assert make({"VIS": noisy}, mask={"VIS": rays}).findings == []
+
+
+@pytest.mark.parametrize(
+    ("survey", "fwhm", "scale"), [("euclid", 1.3, 0.1), ("rubin", 2.5, 0.2), ("rubin", 5, 0.2)]
+)
+@pytest.mark.parametrize("wide", [None, 1.0, 2.0])
+def test_stars_are_not_sharper_than_their_psf(make, survey, fwhm, scale, wide):
+    """Wherever they lie in a pixel, however bright, and where the PSF is stated too wide or not at all."""
+    rng = np.random.default_rng(8)
+    band = "VIS" if survey == "euclid" else "i"
+    image = noise(rng, (240, 240), blur=0.5)
+    for x, y in np.argwhere(np.ones((12, 12))) * 20 + rng.uniform(5, 15, (144, 2)):
+        image += star(image.shape, x, y, 10 ** rng.uniform(1.5, 5) * fwhm**2, fwhm=fwhm)
+    image[np.arange(0, 240, 40)] = 0  # as rows without data, beside which a star has no neighbours
+    psf = {} if wide is None else {"psf": {band: moffat_psf(wide * fwhm, 41)}}
+    made = make({band: image.astype(np.float32)}, make_wcs(scale), survey=survey, **psf)
+    assert made.mask[band].sum() == 6 * 240
