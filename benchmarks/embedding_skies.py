@@ -86,7 +86,7 @@ def joined(parts):
 
 def see_scenes(model, n, seed):
     """Slots of training-like scenes, spread of the slots, and the same model on white noise."""
-    scenes = make_scenes(n, SceneConfig(), seed=seed)
+    scenes = make_scenes(n, SceneConfig(unusual=0.0), seed=seed)
     rng, noise = np.random.default_rng(seed), NoiseBank(seed=seed)
     parts, sources = {view: [] for view in (*VIEWS, *ELSEWHERE)}, 0
     spread = {view: [] for view in VIEWS}

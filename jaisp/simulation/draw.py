@@ -12,6 +12,8 @@ __all__ = ["NoiseBank", "draw_tile"]
 N_RUBIN = 6
 TEN_YEAR = np.array([4.2, 1.6, 1.6, 2.7, 5.4, 11.0])
 _LAGS = 64
+_FARTHEST_MASK = 2.0  # arcsec beyond a saturated core
+_CUTOUT_SIDES = (0.25, 0.8)  # in shares of the tile
 
 
 class NoiseBank:
@@ -155,8 +157,15 @@ def _defects(rng, shape, grow):
     return bad
 
 
-def _saturate(rng, images, threshold):
-    """Clip bright cores; in half the cases return them as bad pixels, else leave them as they are."""
+def _cutout(rng):
+    """Edges x0, x1, y0, y1 of a small cutout, in shares of the tile's width."""
+    sides = rng.uniform(*_CUTOUT_SIDES, 2)
+    corner = rng.uniform(0, 1 - sides)
+    return corner[0], corner[0] + sides[0], corner[1], corner[1] + sides[1]
+
+
+def _saturate(rng, images, threshold, pixel_scale):
+    """Clip bright cores; in half the cases return them as bad pixels, narrow or wide, else leave them."""
     if images.max() < threshold:
         return None
     masked = rng.random() < 0.5
@@ -164,7 +173,8 @@ def _saturate(rng, images, threshold):
     for band in range(len(images)):
         core = images[band] > threshold
         if masked and core.any():
-            saturated[band] = binary_dilation(core, iterations=int(rng.integers(1, 5)))
+            widest = np.log(_FARTHEST_MASK / pixel_scale)
+            saturated[band] = binary_dilation(core, iterations=int(np.exp(rng.uniform(0, widest))))
     np.minimum(images, threshold, out=images)
     return saturated if masked else None
 
@@ -191,7 +201,7 @@ def _depths(rng, euclid_psf):
     return np.concatenate([rubin, [vis], nisp])
 
 
-def draw_tile(scene, rng, noise_bank):
+def draw_tile(scene, rng, noise_bank, *, cutouts=0.0):
     """
     Observe a scene once: depth, noise, background, defects, and one of eight flips, all at random.
 
@@ -203,6 +213,8 @@ def draw_tile(scene, rng, noise_bank):
         Source of randomness.
     noise_bank : `NoiseBank`
         Fields of noise.
+    cutouts : float, optional
+        Probability that the tile shows a small cutout only, with nothing around it.
 
     Returns
     -------
@@ -227,6 +239,8 @@ def draw_tile(scene, rng, noise_bank):
     band_snr = scene.flux * scene.norm / sigma
     with_defects = rng.random() < 0.3
     bump = rng.random() < 0.1
+    own = rng.spawn(1)[0]  # what follows is drawn as if there were no cutouts
+    cutout = _cutout(own) if own.random() < cutouts else None
     for survey, bands, poisson in (
         ("rubin", slice(0, N_RUBIN), (1 / 500, 1 / 50)),
         ("euclid", slice(N_RUBIN, None), (1 / 100, 1 / 20)),
@@ -235,7 +249,7 @@ def draw_tile(scene, rng, noise_bank):
         psf = np.ascontiguousarray(_turn(getattr(scene, f"{survey}_psf"), flips))
         n = images.shape[-1]
         threshold = np.exp(rng.uniform(np.log(1.2e4), np.log(5.5e4)))
-        saturated = _saturate(rng, images, threshold)
+        saturated = _saturate(rng, images, threshold, 0.1 * size / n)
         grain = np.exp(rng.uniform(*np.log(poisson)))
         images *= (gains[bands] / sigma[bands]).astype(np.float32)[:, None, None]
         _add_noise(rng, images, survey, psf, grain, noise_bank)
@@ -251,6 +265,12 @@ def draw_tile(scene, rng, noise_bank):
         scale = n / size
         i = np.clip(np.round((x + 0.5) * scale - 0.5).astype(int), 0, n - 1)
         j = np.clip(np.round((y + 0.5) * scale - 0.5).astype(int), 0, n - 1)
+        if cutout is not None:
+            x0, x1, y0, y1 = (round(n * edge) for edge in cutout)
+            outside = np.ones(images.shape[1:], bool)
+            outside[y0:y1, x0:x1] = False
+            valid &= ~outside
+            band_snr[:, bands] *= valid[:, j, i].T
         if with_defects:
             bad = _defects(rng, images.shape, 1 if survey == "rubin" else 2)
             valid &= ~bad

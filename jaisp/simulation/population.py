@@ -134,7 +134,8 @@ def draw_sources(
         VIS 26.5.
     compact : float, optional
         Mean number of faint sources that hardly differ from points (stars and galaxies with a half-light
-        radius of 0.02-0.12") per 100 sources brighter than VIS 26.5; half of them are placed around galaxies.
+        radius of 0.02-0.12") per 100 sources brighter than VIS 26.5; half of them are placed around galaxies,
+        more about bright ones.
     thin : float, optional
         Fraction of galaxies that are discs seen edge-on, with axis ratios of 0.12-0.3.
 
@@ -193,7 +194,9 @@ def _compact(rng, x, y, mag, is_star, side, n_bright, faint):
     hosts = np.flatnonzero(~is_star & (mag < 24))
     if len(hosts):
         around = rng.random(n) < 0.5
-        host = rng.choice(hosts, n)
+        # The brighter, the more: it is about bright galaxies that points are taken for knots.
+        weight = 10 ** (-0.2 * mag[hosts])
+        host = rng.choice(hosts, n, p=weight / weight.sum())
         # From where a galaxy's light ends to where nothing but chance brings a source next to it.
         distance, angle = 10 ** rng.uniform(np.log10(0.6), np.log10(5.0), n), rng.uniform(0, 2 * np.pi, n)
         new_x = np.where(around, x[host] + distance * np.cos(angle), new_x)

@@ -27,7 +27,6 @@ _COMPACT_FACTOR = 5.0
 _UNUSUAL_DENSITY = (0.05, 8.0)
 _UNUSUAL_STARS = (0.0, 0.9)
 _UNUSUAL_THIN = (0.0, 0.5)
-_UNUSUAL_LARGE = (1.0, 3.0)
 _SOURCE_COLUMNS = ("x", "y", "half_light_radius", "e1", "e2", "is_star", "flux", "norm")
 
 
@@ -55,9 +54,11 @@ class SceneConfig:
         points near a galaxy for its star-forming knots, and crowded stars for those of a galaxy unseen.
     unusual : float
         Share of the scenes that are drawn from a wider population than the sky's: from next to empty to
-        crowded, with up to nine stars in ten, discs seen edge-on, and more large galaxies. Without them a
-        network is not sure of a thin disc, or of a star in a crowd, however bright. None by default: the
-        bundled weights were trained without.
+        crowded, with up to nine stars in ten and half the discs seen edge-on. Without them a network is not
+        sure of a thin disc, or of a star in a crowd, however bright. More large galaxies are not among them:
+        they are full of knots, for which points around galaxies were then taken.
+    cutouts : float
+        Share of the tiles that show a small cutout only, with nothing around it.
     offset : float
         Largest cross-survey offset per axis in arcsec.
     psf_error : float
@@ -74,7 +75,8 @@ class SceneConfig:
     faint_limit: float = 28.0
     large: float = 0.5
     compact: float = 6.0
-    unusual: float = 0.0
+    unusual: float = 0.2
+    cutouts: float = 0.15
     offset: float = 0.06
     psf_error: float = 0.04
     psf_sets: int = 32
@@ -194,7 +196,6 @@ def _unusual(rng, config):
         "density": config.density * np.exp(rng.uniform(*np.log(_UNUSUAL_DENSITY))),
         "star_fraction": rng.uniform(*_UNUSUAL_STARS),
         "thin": rng.uniform(*_UNUSUAL_THIN),
-        "large": config.large * np.exp(rng.uniform(*np.log(_UNUSUAL_LARGE))),
     }
 
 

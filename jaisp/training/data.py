@@ -147,7 +147,7 @@ class TileBatches(Dataset):
             self._noise = NoiseBank()
         arrays, truths, keeps = [], [], []
         for index in self._numbers(rng, step):
-            tile, truth = draw_tile(self.bank[int(index)], rng, self._noise)
+            tile, truth = draw_tile(self.bank[int(index)], rng, self._noise, cutouts=self.bank.config.cutouts)
             arrays.append(tile)
             truths.append(truth)
             keeps.append(self._dropout(rng, step))

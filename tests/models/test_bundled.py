@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 
 from jaisp import DETRJEPA, SurveyImage
 from jaisp.models import VIEWS
-from jaisp.simulation import NoiseBank, draw_tile, make_scene
+from jaisp.simulation import NoiseBank, SceneConfig, draw_tile, make_scene
 
 GOLDEN = Path(__file__).with_name("golden_detr_jepa.json")
 
@@ -27,7 +27,7 @@ def seen(model):
     noise, tiles, truths = NoiseBank(seed=9), [], []
     for seed in range(8):
         rng = np.random.default_rng([424242, seed])
-        arrays, truth = draw_tile(make_scene(rng), rng, noise)
+        arrays, truth = draw_tile(make_scene(rng, SceneConfig(unusual=0.0)), rng, noise)
         tiles.append(arrays)
         truths.append(truth)
     batch = {key: torch.from_numpy(np.stack([tile[key] for tile in tiles])) for key in tiles[0]}

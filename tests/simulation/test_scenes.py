@@ -300,6 +300,14 @@ def test_compact_sources_lie_everywhere_and_around_galaxies():
     # By chance alone an eighth have so bright a galaxy within 2 arcsec.
     assert (distance[compact] < 2).mean() > 0.3
     assert (distance[~compact & (vis > 24.5)] < 2).mean() < 0.2
+    # The brighter a host, the more.
+    bright, faint = (
+        cKDTree(np.stack([sources.x, sources.y], axis=-1)[hosts[(vis[hosts] > low) & (vis[hosts] < low + 2)]])
+        for low in (19, 21.5)
+    )
+    places = np.stack([sources.x, sources.y], axis=-1)[compact]
+    around = [sum(map(len, tree.query_ball_point(places, 4.0))) / tree.n for tree in (bright, faint)]
+    assert around[0] > 1.3 * around[1]
 
 
 def test_without_compact_sources_a_seed_gives_the_sky_that_it_always_gave():
@@ -332,3 +340,41 @@ def test_unusual_scenes_are_next_to_empty_or_crowded_and_hold_any_share_of_stars
     assert more.max() > 2 * numbers.max()
     usual_stars, stars = (max(s.is_star.mean() for s in scenes if len(s) > 9) for scenes in (usual, unusual))
     assert stars > 0.5 > usual_stars
+
+
+def test_masks_of_saturated_stars_are_narrow_and_wide(bank):
+    star = render_scene(np.random.default_rng(1), one_source(64, 64, flux=3e6), CONFIG)
+    areas = []
+    for seed in range(60):
+        arrays, _ = draw_tile(star, np.random.default_rng(seed), bank)
+        # Defects may lie anywhere; the middle of the mask of the star is its own.
+        areas.append(np.count_nonzero(~arrays["euclid_valid"][0, 34:95, 34:95]))
+    masked = np.array([area for area in areas if area > 20])
+    assert len(masked) > 15
+    assert masked.max() > 4 * masked.min()
+
+
+def test_some_tiles_show_a_small_cutout_of_both_surveys(bank):
+    """The same part of the sky; what lies outside is not seen, and what is drawn does not depend on it."""
+    scene = render_scene(np.random.default_rng(1), one_source(64, 64, flux=3e3), CONFIG)
+    seen = []
+    for seed in range(60):
+        whole, _ = draw_tile(scene, np.random.default_rng(seed), bank)
+        part, truth = draw_tile(scene, np.random.default_rng(seed), bank, cutouts=0.5)
+        shown = [part[f"{name}_valid"].mean() / whole[f"{name}_valid"].mean() for name in ("rubin", "euclid")]
+        if shown == [1, 1]:
+            continue
+        assert 0.03 < shown[1] < 0.7
+        if whole["rubin_valid"].all() and whole["euclid_valid"].all():
+            assert shown[0] == pytest.approx(shown[1], abs=0.02)
+        for name in ("rubin", "euclid"):
+            valid = part[f"{name}_valid"]
+            assert whole[f"{name}_valid"][valid].all()
+            np.testing.assert_array_equal(
+                part[f"{name}_snr"], np.where(valid, whole[f"{name}_snr"], 0), err_msg=name
+            )
+        middle = part["euclid_valid"][0, 64, 64]
+        assert (truth["euclid_snr"][0] > 0) or not middle
+        seen.append(middle)
+    assert 15 < len(seen) < 45
+    assert 0 < sum(seen) < len(seen)

@@ -136,7 +136,7 @@ class UnlabelledBatches(TileBatches):
         if hasattr(self.bank, "config"):  # simulated scenes
             if self._noise is None:  # made in the worker, so that it is not sent there
                 self._noise = NoiseBank()
-            tile, _ = draw_tile(self.bank[index], rng, self._noise)
+            tile, _ = draw_tile(self.bank[index], rng, self._noise, cutouts=self.bank.config.cutouts)
             return tile
         return turn_tile(self.bank[index], rng)
 
