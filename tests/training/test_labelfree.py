@@ -227,7 +227,7 @@ def scene_config(tmp_path):
 
 def test_no_truth_is_touched_and_all_terms_teach(scene_config, tmp_path, monkeypatch):
     draw = labelfree.draw_tile
-    monkeypatch.setattr(labelfree, "draw_tile", lambda *a: (draw(*a)[0], Forbidden(x=1)))
+    monkeypatch.setattr(labelfree, "draw_tile", lambda *a, **k: (draw(*a, **k)[0], Forbidden(x=1)))
     torch.manual_seed(0)
     objective = LabelFree(scene_config, tmp_path)
     early, late = list(objective.batches(0, 2))
