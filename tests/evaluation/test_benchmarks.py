@@ -314,3 +314,17 @@ def test_unusual_skies_are_what_they_are_called_and_are_measured(monkeypatch, tm
     assert row["n"] > 3
     assert 0.5 < row["jaisp"] <= 1
     assert "| edge on |" in capsys.readouterr().out
+
+
+def test_cosmic_rays_are_masked_and_would_be_rows(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    rays = load("cosmic_rays")
+    for name, value in {"EVENTS": 12, "HEIGHTS": (30,), "LENGTHS": (3,)}.items():
+        monkeypatch.setattr(rays, name, value)
+    rays.main(["-o", str(tmp_path), "--fields", "1", "--size", "0.4"])
+    row = QTable.read(tmp_path / "cosmic_rays.csv")[0]
+    assert 5 < row["n"] <= 12
+    assert row["pixels masked"] > 0.9
+    assert row["become rows"] <= 1
+    assert row["become rows, not masked"] > row["n"] / 2
+    assert "too sharp: 0" in capsys.readouterr().out
