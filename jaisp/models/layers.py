@@ -125,9 +125,12 @@ class Attention(nn.Module):
         query = self._heads(self.query(slots), slot_table)
         key, value = self.key_value(context).chunk(2, dim=-1)
         key, value = self._heads(key, context_table), self._heads(value)
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=None if bias is None else bias.to(query.dtype)
-        )
+        if query.device.type == "cpu":  # where the backward pass takes three times as long in bfloat16
+            query, key, value = query.float(), key.float(), value.float()
+        with torch.autocast(query.device.type, enabled=False):  # it would undo this
+            mixed = functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=None if bias is None else bias.to(query.dtype)
+            )
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def weights(self, slots, context, slot_table, context_table, bias=None):
