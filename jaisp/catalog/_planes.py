@@ -90,7 +90,7 @@ class Plane:
         """Widths in pixels in which sources of a radius (arcsec), ellipticity and joint S/N are drawn."""
         share = np.select([snr < most for most, _ in _SHARE], [value for _, value in _SHARE])
         radius, e1, e2, share = (torch.from_numpy(np.asarray(v, float)) for v in (radius, e1, e2, share))
-        return stamp_size(
+        sizes = stamp_size(
             share * radius,
             e1,
             e2,
@@ -98,6 +98,9 @@ class Plane:
             pixel_scale=self.scale,
             sizes=_STAMPS + _WIDEST,
         ).numpy()
+        # Neighbours feel the wings of what is this bright, as far as the PSF image tells of them.
+        whole = next((size for size in _STAMPS + _WIDEST if size >= self.psf.shape[-1]), _WIDEST[-1])
+        return np.where(snr < _SHARE[-2][0], sizes, np.maximum(sizes, whole))
 
     def _place(self, state):
         """Positions y, x in pixels of the part that has data."""
@@ -145,14 +148,17 @@ class Plane:
         return np.stack(middle, axis=-1).astype(int) - size // 2 + self.pad, values
 
     def draw(self, source, corner, stamp, light):
-        """Subtract a source anew: its stamp (bands, size, size) and its fluxes (bands,)."""
+        """
+        Subtract a source anew: its stamp (bands, size, size) and its fluxes (bands,).
+
+        Half precision is enough for the stamp: what is subtracted is what is added again.
+        """
         self.relight(source, np.zeros(len(self.channels)))
         slices = []
         for low, side in zip(corner, self.residual.shape[1:], strict=True):
             first, last = max(low, 0), min(low + stamp.shape[-1], side)
             slices.append((slice(first, last), slice(first - low, last - low)))
         (rows, stamp_rows), (columns, stamp_columns) = slices
-        # Half precision is enough: what is subtracted is what is added again.
         self._drawn[source] = (
             (slice(None), rows, columns),
             stamp[:, stamp_rows, stamp_columns],
@@ -167,7 +173,9 @@ class Plane:
         where, stamp, old = self._drawn[source]
         change = (light - old).astype(np.float32)
         if change.any():
-            self.residual[where] -= change[:, None, None] * stamp
+            # By torch, which reads half precision several times as fast as numpy.
+            left, factor = torch.from_numpy(self.residual[where]), torch.from_numpy(change)
+            left.addcmul_(stamp.float(), factor[:, None, None], value=-1)
             old += change
 
     def equations(self, corners, values):
@@ -181,8 +189,8 @@ class Plane:
 
         Returns
         -------
-        design, weighted : torch.Tensor, shape (n, bands, rows, size, size)
-            Templates less their mean over the good pixels, and those times the weights.
+        design : torch.Tensor, shape (n, bands, rows, size, size)
+            Templates less their mean over the good pixels.
         normal : ndarray, shape (n, bands, rows, rows)
         coverage : ndarray, shape (n, bands)
             Share of the (squared) light on good pixels.
@@ -198,22 +206,43 @@ class Plane:
             + torch.from_numpy(self.typical / _BACKGROUND**2).float()[None, :, None, None]
         )
         design = design - (design * weight).sum(-1, keepdim=True) / total.clamp(min=1e-30)
-        weighted = design * weight
-        normal = weighted @ design.transpose(-1, -2)
-        shape = (n, bands, rows, size, size)
+        normal = (design * weight) @ design.transpose(-1, -2)
         return (
-            design.reshape(shape),
-            weighted.reshape(shape),
+            design.reshape(n, bands, rows, size, size),
             normal.double().numpy(),
             coverage.double().numpy(),
         )
 
-    def slope(self, corner, weighted):
+    def slope(self, corner, design):
         """What the residual holds of the templates of a source, (bands, rows)."""
-        bands, rows, size, _ = weighted.shape
-        window = self.residual[:, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
-        window = torch.from_numpy(window.reshape(bands, -1, 1))
-        return (weighted.reshape(bands, rows, -1) @ window)[..., 0].numpy()
+        bands, rows, size, _ = design.shape
+        where = np.s_[:, corner[0] : corner[0] + size, corner[1] : corner[1] + size]
+        window = torch.from_numpy((self.residual[where] * self.weight[where]).reshape(bands, -1, 1))
+        return (design.reshape(bands, rows, -1) @ window)[..., 0].numpy()
+
+    def cross_products(self, first, second):
+        """
+        Products of the templates of two sources over the pixels that they share.
+
+        Parameters
+        ----------
+        first, second : tuple
+            Corner, and design (bands, rows, size, size) of each.
+
+        Returns
+        -------
+        ndarray, shape (bands, rows of the first, rows of the second), or None
+            None where no pixel is shared.
+        """
+        (corner, left), (other, right) = first, second
+        where = overlap(corner, other, left.shape[-1], right.shape[-1])
+        if where is None:
+            return None
+        (y, x), (height, width) = corner, left[where[0]].shape[-2:]
+        y, x = y + where[0][1].start, x + where[0][2].start
+        weight = torch.from_numpy(self.weight[:, None, y : y + height, x : x + width])
+        left, right = (left[where[0]] * weight).flatten(-2), right[where[1]].flatten(-2)
+        return (left @ right.transpose(-1, -2)).double().numpy()
 
 
 def _without_holes(good):

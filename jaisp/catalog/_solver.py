@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from jaisp.catalog._planes import BATCH, N_SHAPE, POINT, overlap
+from jaisp.catalog._planes import BATCH, N_SHAPE, POINT
 from jaisp.catalog.offsets import fit_offsets
 from jaisp.surveys import EUCLID, RUBIN
 
@@ -138,7 +138,7 @@ class Solver:
         slope, band = np.zeros((len(self.channels), rows)), 0
         for plane, drawn in zip(self.planes, stamps, strict=True):
             if source in drawn:
-                found = plane.slope(*drawn[source][::2])
+                found = plane.slope(*drawn[source])
                 slope[band : band + len(found), : found.shape[1]] = found
             band += len(plane.channels)
         return slope
@@ -162,34 +162,23 @@ class Solver:
                 corners, values = plane.stamps(state[members[part]], int(kind[0]), int(kind[1]) - 1)
                 batches.append((part, corners, values))
                 fresh = np.flatnonzero(moved[part])
-                for k, stamp in zip(fresh, values[fresh, :, 0].half().numpy(), strict=True):
+                for k, stamp in zip(fresh, values[fresh, :, 0].half(), strict=True):
                     source, corner = members[part[k]], corners[k]
                     if sizes[part[k]] > inner[part[k]]:
                         (corner,), wide = plane.stamps(state[[source]], int(sizes[part[k]]), 0)
-                        stamp = wide[0, :, 0].half().numpy()
+                        stamp = wide[0, :, 0].half()
                     plane.draw(source, corner, stamp, self.flux[source, plane.channels])
         drawn_at[members] = place
         stamps = {}
         while batches:
             part, corners, values = batches.pop()
-            design, weighted, block, coverage = plane.equations(corners, values)
+            design, block, coverage = plane.equations(corners, values)
             normal[part, :, : block.shape[-1], : block.shape[-1]] = block
             missing = (coverage == 0) & ~plane.has_image(state[members[part]])
             self.coverage[np.ix_(members[part], plane.channels)] = np.where(missing, np.nan, coverage)
             for k, source in enumerate(members[part]):
-                stamps[source] = corners[k], design[k], weighted[k]
+                stamps[source] = corners[k], design[k]
         return stamps
-
-    def _cross_block(self, stamps, i, j):
-        """Products of the templates of two sources, (bands, rows of i, rows of j), or None."""
-        if i not in stamps or j not in stamps:
-            return None
-        (corner_i, _, weighted), (corner_j, design, _) = stamps[i], stamps[j]
-        where = overlap(corner_i, corner_j, weighted.shape[-1], design.shape[-1])
-        if where is None:
-            return None
-        left, right = weighted[where[0]].flatten(-2), design[where[1]].flatten(-2)
-        return (left @ right.transpose(-1, -2)).double().numpy()
 
     def _assemble(self, group, rows, normal, stamps):
         """Equations of a group, (channels, rows, rows) and (channels, rows)."""
@@ -206,7 +195,8 @@ class Solver:
             band = 0
             for plane, drawn in zip(self.planes, stamps, strict=True):
                 bands = slice(band, band + len(plane.channels))
-                block = self._cross_block(drawn, group[j], group[k])
+                one, other = drawn.get(group[j]), drawn.get(group[k])
+                block = plane.cross_products(one, other) if one and other else None
                 if block is not None:
                     rows_j, rows_k = (
                         slice(at, at + n) for at, n in zip(first[[j, k]], block.shape[1:], strict=True)

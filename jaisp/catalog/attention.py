@@ -123,7 +123,7 @@ def _tile_slots(model, tile, view):
     """Positions (n, 2) on the grid and attention (n, layers, rows, columns) of a tile's slots."""
     device = next(model.parameters()).device
     places, weights = [], []
-    with torch.inference_mode():
+    with model.inference():
         tensors = {key: torch.from_numpy(value[None]).to(device) for key, value in tile.arrays.items()}
         features = model.encode(model.prepare(tensors), view)
         # As in the catalogue, crowded windows in parts: slots depend on those beside them.

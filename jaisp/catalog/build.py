@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from jaisp.catalog.calibration import ActivityCalibration
 from jaisp.catalog.detection import detect
+from jaisp.catalog.flags import set_flag
 from jaisp.catalog.links import UNKNOWN_OFFSET, link_surveys, measure_offset
 from jaisp.catalog.measurement import Sources, measure
 from jaisp.catalog.offsets import OffsetField
@@ -185,10 +186,13 @@ def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progre
 
 
 def _ranked(table, activity):
-    """Rows of at least some activity, the most active first, numbered from 1."""
+    """Rows of at least some activity, the most active first, numbered from 1; blends are of rows."""
     table = table[table["activity"] >= activity]
     table = table[np.argsort(-table["activity"], kind="stable")]
     table["id"][:] = np.arange(1, len(table) + 1)
+    _, group, count = np.unique(table["blend_id"], return_inverse=True, return_counts=True)
+    table["n_blended"][:] = count[group]
+    set_flag(table["flags"], "blended", count[group] > 1)
     return Catalog(table, copy=False)
 
 
@@ -210,7 +214,8 @@ def _measure(pair, sources, logit, calibration, *, refine, offset):
     A large galaxy has candidates on its arms and flanks that are not worth a row of the table: solved for
     together with it they would take its light all the same.
     """
-    first = measure(pair, sources, refine=False, offset=offset).with_model_errors(sources.is_point)
+    first = measure(pair, sources, refine=False, iterations=0, offset=offset)
+    first = first.with_model_errors(sources.is_point)
     # Whether there is light, wherever exactly: to ask for sharp positions here loses close pairs.
     likely = np.flatnonzero(calibration(logit, first.significance()) > _LIKELY)
     chosen = sources.select(likely)

@@ -23,6 +23,7 @@ SYSTEMATIC = 0.03  # arcsec: what is left of the offset field, added to all erro
 # Student's t, blends above all: a Gaussian gate would lose true pairs.
 _FREEDOM = 4.0
 _TRUST, _SIMILARITY = 0.62, (2.1, 0.8)
+_NEIGHBOURS = 50  # that tell how dense a set is
 _LEAST_ODDS = 1 / 3  # below these odds an object rather stays unmatched
 
 
@@ -68,7 +69,7 @@ def match_positions(
     trust=_TRUST,
 ):
     """
-    Match two sets of points in a plane, one-to-one, so that the odds of all pairs together are best.
+    Match two sets of points, one-to-one, so that the odds of all pairs together are best.
 
     The odds that two are one object, and not unrelated ones of the mean density, are those of their
     separation in units of its error, which has the wings of Student's t with four degrees of freedom, times
@@ -76,8 +77,8 @@ def match_positions(
 
     Parameters
     ----------
-    xy1, xy2 : ndarray, shape (n, 2), (m, 2)
-        Positions in arcsec on a common tangent plane.
+    xy1, xy2 : ndarray, shape (n, 2), (m, 2) or (n, 3), (m, 3)
+        Positions in arcsec on a common tangent plane, or on the sphere whose radius is 206265 arcsec.
     error1, error2 : ndarray, shape (n,), (m,)
         1 sigma per axis, arcsec.
     embedding1, embedding2 : ndarray, shape (n, d), (m, d), optional
@@ -86,8 +87,10 @@ def match_positions(
         Largest separation in arcsec.
     similarity : tuple of float
         Slope and midpoint of the log odds of the cosine.
-    area : float, optional
-        Area in square arcsec, for the density of unrelated objects; that of the bounding box by default.
+    area : float or ndarray, shape (n,), optional
+        Area in square arcsec over which the second set would spread at the density of unrelated objects to be
+        expected, everywhere or about each object of the first. By default that of the bounding box in a
+        plane, which must be filled, and on the sphere that at the density of the nearest 50 objects.
     systematic : float
         Error per axis in arcsec that all separations have beside the errors given.
     trust : float
@@ -98,7 +101,7 @@ def match_positions(
     -------
     `Matches`
     """
-    xy1, xy2 = np.asarray(xy1, float).reshape(-1, 2), np.asarray(xy2, float).reshape(-1, 2)
+    xy1, xy2 = (np.asarray(xy, float) for xy in (xy1, xy2))
     n, m = len(xy1), len(xy2)
     empty = np.zeros(0, int)
     if not n or not m:
@@ -112,9 +115,9 @@ def match_positions(
     else:
         cosine = np.einsum("kd,kd->k", np.asarray(embedding1)[i], np.asarray(embedding2)[j]).astype(float)
     if area is None:
-        span = np.ptp(np.concatenate([xy1, xy2]), axis=0)
-        area = max(span[0] * span[1], np.pi * radius**2)
-    log_odds = pair_odds(chi2, variance, m / area, cosine, trust=trust, similarity=similarity)
+        area = np.maximum(_spread(xy1, xy2), np.pi * radius**2)
+    density = m / np.broadcast_to(area, n)[i]
+    log_odds = pair_odds(chi2, variance, density, cosine, trust=trust, similarity=similarity)
     probability = pair_probability(i, j, log_odds, n, m)
 
     gain = log_odds - np.log(_LEAST_ODDS)
@@ -129,6 +132,18 @@ def match_positions(
         probability=probability[order],
         n_candidates=np.bincount(i, minlength=n),
     )
+
+
+def _spread(xy1, xy2):
+    """Area in square arcsec that the second set fills: the bounding box, or by its density here and there."""
+    if xy1.shape[1] == 2:
+        return np.prod(np.ptp(np.concatenate([xy1, xy2]), axis=0))
+    # Patches far apart, of any shape and depth. The nearest may be the object itself: it is not counted.
+    k = min(_NEIGHBOURS, len(xy2) - 1)
+    if k < 1:
+        return 0.0
+    distance, _ = cKDTree(xy2).query(xy1, [k + 1])
+    return np.pi * distance[:, 0] ** 2 * len(xy2) / k
 
 
 def pair_odds(chi2, variance, density, cosine, *, trust=_TRUST, similarity=_SIMILARITY):
@@ -181,9 +196,9 @@ def _with_places(table):
     return rows, SkyCoord(ra[rows], dec[rows], unit="deg")
 
 
-def _plane(sky, centre):
-    """Positions as arcsec offsets from ``centre``."""
-    return np.stack([offset.to_value(u.arcsec) for offset in centre.spherical_offsets_to(sky)], axis=-1)
+def _sphere(sky):
+    """Positions (n, 3) on a sphere on which an arcsec is 1 long."""
+    return u.rad.to(u.arcsec) * sky.cartesian.xyz.value.T
 
 
 def _errors(table, rows, default):
@@ -210,7 +225,10 @@ def _embeddings(tables, rows):
 
 def crossmatch(table1, table2, *, radius=1 * u.arcsec, embedding=True, default_error=0.1 * u.arcsec):
     """
-    Match two catalogues of one patch of sky, one-to-one, by position and embedding.
+    Match two catalogues of any part of the sky, one-to-one, by position and embedding.
+
+    How many unrelated objects are to be expected is judged about each object: patches may lie far apart, and
+    be deep here and shallow there.
 
     Parameters
     ----------
@@ -245,8 +263,7 @@ def crossmatch(table1, table2, *, radius=1 * u.arcsec, embedding=True, default_e
     rows, sky = zip(*(_with_places(table) for table in tables), strict=True)
     if not len(rows[0]) or not len(rows[1]):
         return QTable([np.zeros(0, int)] * 2 + [np.zeros(0) * u.mas] + [np.zeros(0)] * 2, names=columns)
-    # A plane is exact enough for a field; its origin is the first object.
-    xy = [_plane(places, sky[0][0]) for places in sky]
+    xy = [_sphere(places) for places in sky]
     errors = [_errors(table, chosen, default) for table, chosen in zip(tables, rows, strict=True)]
     vectors = _embeddings(tables, rows) if embedding else (None, None)
     matches = match_positions(

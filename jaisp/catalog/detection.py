@@ -170,7 +170,7 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
     Parameters
     ----------
     model : `~jaisp.models.DETRJEPA`
-        In evaluation mode.
+        In training mode, too, it is used as for evaluation, and stays as it is.
     pair : `~jaisp.io.AlignedPair`
         One survey or both.
     size, halo : int
@@ -191,7 +191,7 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
     total = sum(1 for _ in pair.tiles(size=size, halo=halo))
     tiles, done = pair.tiles(size=size, halo=halo), 0
     parts = {view: [] for view in views}
-    with torch.inference_mode():
+    with model.inference():
         while batch := list(islice(tiles, batch_size)):
             arrays = [tile.arrays for tile in batch]
             tensors = {

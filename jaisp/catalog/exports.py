@@ -13,6 +13,7 @@ from jaisp.catalog.columns import refuse_taken_names, split_coordinates, unite_c
 from jaisp.catalog.flags import flag_value
 from jaisp.catalog.write import plain
 from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, suggest
+from jaisp.files import atomic_path, whole_folder
 
 __all__ = ["read_hats", "to_regions", "write_hats", "write_regions"]
 
@@ -70,21 +71,22 @@ def to_regions(table, *, scale=2.0, color_by="survey"):
         raise ConfigError(
             "the catalogue's metadata hold no WCS, against which its ellipses are turned; make it anew"
         ) from None
-    pixel = table.meta["grid"]["pixel_scale_arcsec"] * u.arcsec
-    x, y = wcs.world_to_pixel(table["sky_centroid"])
-    axes = [
-        np.maximum(scale * np.nan_to_num(table[name]), _SMALLEST)
+    centres = table["sky_centroid"]
+    width, height = (
+        2 * np.maximum(scale * np.nan_to_num(table[name]), _SMALLEST)
         for name in ("semimajor_axis", "semiminor_axis")
-    ]
-    width, height = ((2 * axis / pixel).to_value(u.one) for axis in axes)
-    angle = np.nan_to_num(table["orientation"])
+    )
+    # Where north is on the grid, of all rows at once: the package's own way takes 10 ms a row.
+    north = wcs.world_to_pixel(centres.directional_offset_by(0 * u.deg, 1 * u.arcsec))
+    x, y = np.subtract(north, wcs.world_to_pixel(centres))
+    angle = np.nan_to_num(table["orientation"]) - np.arctan2(y, x) * u.rad + 90 * u.deg
     return regions.Regions(
         [
-            regions.EllipsePixelRegion(
-                regions.PixCoord(x[row], y[row]), width[row], height[row], angle[row],
+            regions.EllipseSkyRegion(
+                centres[row], width[row], height[row], angle[row],
                 meta={"text": str(table["id"][row])},
                 visual={"color": color},
-            ).to_sky(wcs)
+            )
             for row, color in enumerate(_colors(table, color_by))
         ]
     )  # fmt: skip
@@ -116,7 +118,8 @@ def write_regions(table, path, **options):
     if path.suffix.lower() != ".reg":
         raise FileError(f"cannot write {str(path)!r}: unknown suffix {path.suffix!r}; allowed: .reg")
     try:
-        found.write(path, format="ds9", overwrite=True)
+        with atomic_path(path) as partial:
+            found.write(partial, format="ds9", overwrite=True)
     except OSError as error:
         raise FileError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
 
@@ -143,6 +146,8 @@ def write_hats(table, path, *, name="jaisp", rows=100_000):
     ------
     `~jaisp.exceptions.MissingDependencyError`
         If ``lsdb`` is not installed.
+    `~jaisp.exceptions.FileError`
+        If the folder exists, or cannot be written: then nothing of it is left.
     """
     lsdb = _need("lsdb", "hats")
     path = Path(path)
@@ -159,9 +164,13 @@ def write_hats(table, path, *, name="jaisp", rows=100_000):
     except ValueError as error:
         raise ConfigError(f"rows={rows} is too few for a partition: {error}") from None
     record = json.dumps({"units": units, "meta": plain(dict(flat.meta))})
-    catalog.write_catalog(
-        path, catalog_name=name, addl_hats_properties={"jaisp_record": record}, progress_bar=False
-    )
+    try:
+        with whole_folder(path, "hats.properties") as partial:
+            catalog.write_catalog(
+                partial, catalog_name=name, addl_hats_properties={"jaisp_record": record}, progress_bar=False
+            )
+    except OSError as error:
+        raise FileError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
 
 
 def _frame(flat):

@@ -8,6 +8,7 @@ from jaisp.exceptions import ConfigError, MissingDependencyError, suggest
 __all__ = ["embedding_map", "most_similar", "oddness"]
 
 _METHODS = ("pca", "umap")
+_BLOCK = 4_000_000  # cosines held at a time
 _NEIGHBOURS = 15  # of UMAP, its default
 _FEWEST = 4  # rows that UMAP can lay out
 
@@ -92,12 +93,15 @@ def most_similar(table, n=8):
     n = max(min(n, len(vectors) - 1), 0)
     rows = np.zeros((len(vectors), n), int)
     similarity = np.zeros((len(vectors), n))
-    for start in range(0, len(vectors) if n else 0, 1000):  # a block of the matrix at a time
-        block = vectors[start : start + 1000] @ vectors.T
+    step = max(1, _BLOCK // max(len(vectors), 1))  # a block of the matrix at a time
+    for start in range(0, len(vectors) if n else 0, step):
+        block = vectors[start : start + step] @ vectors.T
         block[np.arange(len(block)), start + np.arange(len(block))] = -np.inf
-        chosen = np.argsort(-block, axis=1, kind="stable")[:, :n]
-        rows[start : start + 1000] = chosen
-        similarity[start : start + 1000] = np.take_along_axis(block, chosen, axis=1)
+        chosen = np.sort(np.argpartition(-block, n - 1, axis=1)[:, :n], axis=1)
+        found = np.take_along_axis(block, chosen, axis=1)
+        order = np.argsort(-found, axis=1, kind="stable")
+        rows[start : start + step] = np.take_along_axis(chosen, order, axis=1)
+        similarity[start : start + step] = np.take_along_axis(found, order, axis=1)
     return rows, similarity
 
 

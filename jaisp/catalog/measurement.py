@@ -177,7 +177,7 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     refine : bool
         Whether positions and shapes are fitted too, where the signal allows.
     iterations : int
-        Gauss-Newton steps.
+        Gauss-Newton steps. Without ``refine`` 0 is a first look: of bright sources the wings are left out.
     offset : `~jaisp.catalog.OffsetField`, optional
         Euclid minus Rubin positions to begin with; refined too. None by default.
 
@@ -206,6 +206,10 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     solver = Solver(planes, start=start, prior=prior)
     free, failed = np.zeros(n, int), np.zeros(n, bool)
     solver.step(state, groups)
+    if not refine and iterations:
+        solver.choose_sizes(state)  # until here nothing was known of the fluxes
+        for _ in range(2):  # in the second, each sees what all neighbours have left it
+            solver.step(state, groups)
     if refine and n:
         moving = groups
         for iteration in range(iterations):

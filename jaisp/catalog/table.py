@@ -149,7 +149,6 @@ def _flags(pair, joint, measurement, link):
     set_flag(flags, "slots_saturated", joint.saturated)
     set_flag(flags, "rubin_only", (link.rubin_index >= 0) & (link.euclid_index < 0))
     set_flag(flags, "euclid_only", (link.euclid_index >= 0) & (link.rubin_index < 0))
-    set_flag(flags, "blended", measurement.n_group > 1)
     set_flag(flags, "unrecognized_blend", link.unrecognized_blend)
     set_flag(flags, "refinement_failed", measurement.failed)
     set_flag(flags, "large_source", measurement.large)

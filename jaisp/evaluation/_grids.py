@@ -7,7 +7,7 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
 
-from jaisp.io.grid import rescaled
+from jaisp.io.grid import rescaled, transform
 
 _NODE_STEP = 16
 _FILL_SIGMA = 1.5  # pixels
@@ -30,7 +30,7 @@ def pixel_map(wcs, target_wcs, shape):
     """
     nodes = [np.linspace(0, size - 1, max(4, size // _NODE_STEP + 2)) for size in shape]
     y, x = np.meshgrid(*nodes, indexing="ij")
-    source = wcs.world_to_pixel_values(*target_wcs.pixel_to_world_values(x, y))
+    source = transform(target_wcs, wcs, x, y)
     return np.stack(
         [
             RectBivariateSpline(*nodes, value)(np.arange(shape[0]), np.arange(shape[1]))

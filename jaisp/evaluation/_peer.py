@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from jaisp.exceptions import ConfigError, suggest
@@ -72,11 +71,9 @@ class Peer:
 def detections(wcs, x, y, snr, **columns):
     """Table of detections in descending order of signal-to-noise ratio; ``columns`` are sorted along."""
     order = np.argsort(-np.asarray(snr), kind="stable")
-    ra, dec = wcs.pixel_to_world_values(np.asarray(x, float)[order], np.asarray(y, float)[order])
-    frame = (wcs.wcs.radesys or "ICRS").lower()
     return QTable(
         {
-            "sky_centroid": SkyCoord(ra, dec, unit="deg", frame=frame).icrs,
+            "sky_centroid": wcs.pixel_to_world(*(np.asarray(place, float)[order] for place in (x, y))).icrs,
             "snr": np.asarray(snr, float)[order],
             **{name: values[order] for name, values in columns.items()},
         }

@@ -19,6 +19,9 @@ class Lazy(Mapping):
             self._values[band] = self._make(band)
         return self._values[band]
 
+    def __contains__(self, band):  # that of Mapping would make the value
+        return band in self._bands
+
     def __iter__(self):
         return iter(self._bands)
 

@@ -171,7 +171,8 @@ def parse_image(value, where, *, unit=None, copy=True):
     if factor is None:
         factor = to_njy(stated if stated is not None else (unit or NJY), where)
     data = real_array(pixels, where)
-    data = (data if factor == 1 else data * factor).astype(np.float32, copy=copy and factor == 1)
+    with np.errstate(over="ignore"):  # what is too large for float32 is masked with a finding
+        data = (data if factor == 1 else data * factor).astype(np.float32, copy=copy and factor == 1)
     if variance is not None:
         variance = variance * factor**2
     if mask is not None:

@@ -165,6 +165,7 @@ class SurveyImage:
                 )
 
         self.data, self.mask, self._variance, stated_wcs, psfs = {}, {}, {}, {}, {}
+        self._stated = set()  # bands whose variance came with the image, and was not measured
         for band in self.bands:
             where = f"{self.survey.label} {band}"
             parsed = parse_image(data[band], where, unit=unit, copy=copy)
@@ -265,6 +266,7 @@ class SurveyImage:
             good = usable & ~sentinel
             variance = np.where(good, variance, np.median(variance[good])).astype(np.float32)
             self._variance[band] = variance
+            self._stated.add(band)
         self.data[band], self.mask[band] = data, mask
 
     def _mask_sharp(self, band):
@@ -396,7 +398,7 @@ class SurveyImage:
             self.mask[band][box],
             self.psf[band],
             pixel_scale=self.pixel_scale,
-            stated=band in self._variance,
+            stated=band in self._stated,
         )
         if finding:
             self._tell(band, *finding)
@@ -480,6 +482,7 @@ class SurveyImage:
         for name in ("data", "mask", "_variance", "_given_psf"):
             values = getattr(self, name)
             setattr(new, name, {band: values[band] for band in new.bands if band in values})
+        new._stated = self._stated.intersection(bands)
         new.findings = [finding for finding in self.findings if finding.band in bands]
         new._start(
             {name: getattr(self, name)._values for name in ("variance", "_psf_pair", "background", "noise")}

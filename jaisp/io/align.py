@@ -37,6 +37,7 @@ from jaisp.surveys import EUCLID, RUBIN
 __all__ = ["AlignedPair", "align"]
 
 _REGIONS = ("union", "euclid", "overlap")
+_NOT_HERE = "no usable pixel in the region"  # said of a band
 # Pixels whose scale is this near to the grid's are taken as they are.
 _SCALE_TOLERANCE = 5e-3
 # A common region smaller than this (in square grid pixels) is none.
@@ -364,13 +365,11 @@ def _assemble(image, planes, psf, wcs, how):
         meta={**image.meta, "alignment": how},
         copy=False,
     )
-    dropped = [
-        Finding(band, "no usable pixel in the region", "left out")
-        for band in image.bands
-        if band not in bands
-    ]
-    # Of its PSF the original has told.
+    new._stated = image._stated.intersection(bands)
+    dropped = [Finding(band, _NOT_HERE, "left out") for band in image.bands if band not in bands]
+    # Of its PSF the original has told; what was left out of another region is of no concern here.
     own = [finding for finding in new.findings if not finding.what.startswith("PSF")]
+    image.findings[:] = [finding for finding in image.findings if finding.what != _NOT_HERE]
     image.findings += [finding for finding in dropped + own if finding not in image.findings]
     # One list: what is found out later, as of the noise, is told on the image that the user gave too.
     new.findings = image.findings

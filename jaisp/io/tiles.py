@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jaisp.exceptions import ConfigError
+from jaisp.exceptions import ConfigError, ImageError
 from jaisp.image import resize_psf
 from jaisp.surveys import EUCLID, RUBIN
 
@@ -135,7 +135,14 @@ class Tile:
         -------
         tiles : list of `Tile`
             Up to four tiles of the same size and index, that show only their own quadrant and its halo.
+
+        Raises
+        ------
+        `~jaisp.exceptions.ImageError`
+            If the tile was sent to another process, and has left the images behind.
         """
+        if isinstance(self._pair, _Field):
+            raise ImageError("a tile that another process sent has no images to split; split it there")
         return [
             Tile(self._pair, own, index=self.index, size=self.size, halo=self.halo)
             for own in subwindows(self.own)

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -54,6 +55,17 @@ class PretrainedMixin:
         except (OSError, SafetensorError) as error:  # of a full disk safetensors makes its own error
             reason = getattr(error, "strerror", None) or error
             raise FileError(f"cannot write weights into {str(folder)!r}: {reason}") from None
+
+    @contextmanager
+    def inference(self):
+        """Without gradients and in evaluation mode, whatever mode the model was in and is in afterwards."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(training)
 
     @classmethod
     def from_pretrained(cls, path=None, *, device="cpu"):

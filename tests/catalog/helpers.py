@@ -20,14 +20,14 @@ def make_wcs(shape, scale):
     return wcs
 
 
-def draw(survey, bands, sources, n, rng, *, sigma=1.0, offset=(0.0, 0.0)):
+def draw(survey, bands, sources, n, rng, *, sigma=1.0, offset=(0.0, 0.0), psf_side=31):
     """Draw ``sources`` (x, y on the 0.1" grid, flux, radius) on the survey's ``n`` x ``n`` grid."""
     import galsim
 
     scale = SCALE[survey]
     psf = galsim.Moffat(beta=3.5, fwhm=PSF_FWHM[survey])
-    psf_image = psf.drawImage(nx=31, ny=31, scale=scale).array
-    data = {}
+    psf_image = psf.drawImage(nx=psf_side, ny=psf_side, scale=scale).array
+    side, data = max(64, psf_side), {}
     for band in bands:
         image = galsim.ImageF(n, n, scale=scale)
         for x, y, flux, radius in sources:
@@ -40,7 +40,7 @@ def draw(survey, bands, sources, n, rng, *, sigma=1.0, offset=(0.0, 0.0)):
                 else galsim.DeltaFunction(flux)
             )
             stamp = galsim.Convolve(source, psf).drawImage(
-                nx=64, ny=64, scale=scale, center=galsim.PositionD(x + 1, y + 1)
+                nx=side, ny=side, scale=scale, center=galsim.PositionD(x + 1, y + 1)
             )
             bounds = stamp.bounds & image.bounds
             image[bounds] += stamp[bounds]

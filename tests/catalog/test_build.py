@@ -9,6 +9,7 @@ from astropy.wcs import WCS, Sip
 from jaisp import DETRJEPA
 from jaisp.catalog import (
     catalog_pair,
+    decode_flags,
     deblended_image,
     plot_attention,
     read_catalog,
@@ -27,9 +28,33 @@ from .drawn import make_image
 
 
 def test_the_threshold_is_the_smallest_activity_of_a_row():
-    table = _ranked(QTable({"id": [1, 2, 3], "activity": [0.5, 0.4, 0.9]}), 0.5)
-    assert table["activity"].tolist() == [0.9, 0.5]
-    assert table["id"].tolist() == [1, 2]
+    columns = {"id": [1, 2, 3, 4], "activity": [0.5, 0.4, 0.9, 0.7], "blend_id": [7, 7, 2, 7]}
+    table = QTable(columns | {"n_blended": [3, 3, 1, 3], "flags": [0, 0, 0, 0]})
+    everything = _ranked(table, 0.0)
+    assert everything["n_blended"].tolist() == [1, 3, 3, 3]
+    table = _ranked(table, 0.5)
+    assert table["activity"].tolist() == [0.9, 0.7, 0.5]
+    assert table["id"].tolist() == [1, 2, 3]
+    # Blends are of the rows that there are.
+    assert table["n_blended"].tolist() == [1, 2, 2]
+    assert decode_flags(table["flags"]) == [[], ["blended"], ["blended"]]
+    alone = _ranked(table, 0.7)
+    assert alone["n_blended"].tolist() == [1, 1]
+
+
+def test_a_model_in_training_mode_makes_the_same_catalogue_and_stays_as_it_is():
+    """Batch statistics of a window would make other embeddings, and running ones would move."""
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    expected = DETRJEPA.from_pretrained().catalog(rubin, euclid, activity=0.1)
+    model = DETRJEPA.from_pretrained().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = model.catalog(rubin, euclid, activity=0.1)
+    slot_attention(model, found, (rubin, euclid))
+    np.testing.assert_array_equal(found["embedding"], expected["embedding"])
+    assert model.training
+    assert model.heads.training
+    for name, value in model.state_dict().items():
+        assert value.equal(before[name]), name
 
 
 def test_a_pair_that_is_aligned_already_gives_the_same_catalogue():

@@ -87,6 +87,44 @@ def test_plain_tables_have_errors_too():
     assert expected["index1"].tolist() == found["index1"].tolist() == [0]
 
 
+def _patches(rng, n_patches, n, side=180.0):
+    """Unrelated objects (a patch holds n of each) in patches far apart, at some declination."""
+    ra, dec = rng.uniform(0, 360, n_patches), rng.uniform(-70, 70, n_patches)
+    tables = []
+    for _ in range(2):
+        east, north = rng.uniform(0, side, (2, n_patches, n)) / 3600
+        places = SkyCoord(
+            (ra[:, None] + east / np.cos(np.radians(dec))[:, None]).ravel(),
+            (dec[:, None] + north).ravel(),
+            unit="deg",
+        )
+        tables.append(QTable({"sky_centroid": places}))
+    return tables
+
+
+def test_strangers_are_as_few_in_patches_far_apart():
+    rng = np.random.default_rng(6)
+    number, probability = [], []
+    for n_patches in (1, 5):
+        pairs = crossmatch(*_patches(rng, n_patches, 900))
+        number.append(len(pairs) / n_patches)
+        probability.append(np.mean(pairs["match_probability"]))
+    assert number[1] == pytest.approx(number[0], rel=0.25)
+    assert probability[1] == pytest.approx(probability[0], abs=0.08)
+
+
+def test_pairs_over_the_whole_sky_keep_their_separation():
+    """Also at the poles and across 0 h, where right ascension and declination are no plane."""
+    rng = np.random.default_rng(7)
+    ra, dec = rng.uniform(0, 360, 2000), np.degrees(np.arcsin(rng.uniform(-1, 1, 2000)))
+    ra[:4], dec[:4] = [0.0, 360.0, 10.0, 190.0], [20.0, -20.0, 89.999, -89.999]
+    sky = SkyCoord(ra, dec, unit="deg")
+    moved = sky.directional_offset_by(rng.uniform(0, 360, 2000) * u.deg, 0.2 * u.arcsec)
+    pairs = crossmatch(QTable({"sky_centroid": sky}), QTable({"sky_centroid": moved}))
+    assert pairs["index1"].tolist() == pairs["index2"].tolist() == list(range(2000))
+    np.testing.assert_allclose(pairs["separation"].to_value(u.mas), 200, atol=0.01)
+
+
 def test_a_table_without_positions():
     with pytest.raises(ConfigError, match="needs a sky_centroid column; it has ra"):
         crossmatch(QTable({"ra": [1.0]}), QTable({"sky_centroid": SkyCoord([1], [1], unit="deg")}))

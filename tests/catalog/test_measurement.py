@@ -85,6 +85,21 @@ def test_neighbours_share_their_light_rightly():
     assert result.flux_err[1, 3] > result.flux_err[2, 3]
 
 
+@pytest.mark.parametrize("refine", [False, True])
+def test_neighbours_of_a_bright_star_do_not_count_its_wings(refine):
+    """The star is drawn as far as its PSF image tells, once it is known how bright it is."""
+    pulls = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        truth = [(100.0, 100.0, 1e7, 0.0), (116.0, 108.0, 300.0, 0.0), (72.0, 103.0, 300.0, 0.0)]
+        pair = align(euclid=draw("euclid", ["VIS"], truth, 200, rng, sigma=0.7, psf_side=121))
+        sources = make_sources(np.array(truth)[:, :2], np.zeros(3), rng, scatter=0.0)
+        result = measure(pair, sources, refine=refine)
+        pulls.append((result.flux[1:, 6] - 300) / result.flux_err[1:, 6])
+    assert np.abs(np.mean(pulls, axis=0)).max() < 1.5
+    assert np.std(pulls, axis=0).max() < 2.0
+
+
 def test_masked_source_has_no_flux_in_that_band():
     rng = np.random.default_rng(6)
     truth = [(60.0, 60.0, 900.0, 0.0), (150.0, 150.0, 900.0, 0.0)]
