@@ -9,8 +9,8 @@ from astropy.wcs import WCS, Sip
 from jaisp import DETRJEPA
 from jaisp.catalog import (
     catalog_pair,
-    decode_flags,
     deblended_image,
+    decode_flags,
     plot_attention,
     read_catalog,
     slot_attention,

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -159,6 +160,37 @@ class TestRegions:
         # NaN axes: a point source is drawn with the smallest ellipse
         np.testing.assert_allclose(third.width.to_value(u.arcsec), 0.6, rtol=1e-3)
 
+    def test_sides_and_angles_are_those_of_the_package(self, table):
+        """Which works them out ellipse by ellipse, in a hundred times as long."""
+        wcs = WCS(table.meta["grid"]["wcs"])
+        x, y = wcs.world_to_pixel(table["sky_centroid"])
+        for k, ellipse in enumerate(to_regions(table)):
+            there = ellipse.to_pixel(wcs)
+            pixel = self.regions.EllipsePixelRegion(
+                self.regions.PixCoord(x[k], y[k]), there.width, there.height, there.angle
+            ).to_sky(wcs)
+            found = (ellipse.angle - pixel.angle).to_value(u.deg)
+            assert (found + 90) % 180 - 90 == pytest.approx(0, abs=1e-4)
+            np.testing.assert_allclose(ellipse.width.to_value("arcsec"), pixel.width.to_value("arcsec"), 1e-5)
+            if np.isfinite(table["orientation"][k]):
+                found = (there.angle - table["orientation"][k]).to_value(u.deg)
+                assert (found + 90) % 180 - 90 == pytest.approx(0, abs=1e-3)
+
+    def test_nothing_is_left_of_a_file_that_could_not_be_written(self, table, tmp_path, monkeypatch):
+        path = tmp_path / "catalog.reg"
+        write_regions(table, path)
+        before = path.read_text()
+
+        def fails(self, name, **options):
+            Path(name).write_text("half of it")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(self.regions.Regions, "write", fails)
+        with pytest.raises(FileError, match="No space left on device"):
+            write_regions(table, path)
+        assert path.read_text() == before
+        assert [entry.name for entry in tmp_path.iterdir()] == ["catalog.reg"]
+
     def test_colours(self, table):
         colours = [region.visual["color"] for region in to_regions(table)]
         assert colours == ["green", "red", "cyan"]
@@ -178,7 +210,7 @@ class TestRegions:
 # Third-party warnings at the import of lsdb, and of its dask, are not ours to mend.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_hats(table, tmp_path):
+def test_hats(table, tmp_path, monkeypatch):
     lsdb = pytest.importorskip("lsdb")
     table.meta["numbers"] = np.arange(3)  # as a user may add them
     write_hats(table, tmp_path / "sky", name="mine")
@@ -192,6 +224,15 @@ def test_hats(table, tmp_path):
     assert rows["rubin_slot"].isna().all()
     with pytest.raises(FileError, match="it exists; choose another name"):
         write_hats(table, tmp_path / "sky")
+
+    def fails(self, path, **options):
+        (path / "part").write_text("half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lsdb.catalog.Catalog, "write_catalog", fails)
+    with pytest.raises(FileError, match="No space left on device"):
+        write_hats(table, tmp_path / "full")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sky"]
     with pytest.raises(ConfigError, match="no objects"):
         write_hats(table[:0], tmp_path / "none")
     with pytest.raises(FileError, match="does not exist"):

@@ -25,6 +25,7 @@ from jaisp.evaluation import (
     tune,
 )
 from jaisp.evaluation._grids import detection_grid, pixel_map, resample
+from jaisp.evaluation._peer import detections
 from jaisp.evaluation.matched_filter import _neighbours, combine, find_peaks
 from jaisp.exceptions import BandError, ConfigError, MissingDependencyError
 
@@ -132,16 +133,33 @@ def test_rules_of_combination():
     assert combine(bands, "templates")[0, 0] >= combine(bands, "flat")[0, 0]
 
 
-def test_maps_land_on_the_right_pixels():
+@pytest.mark.parametrize("frame", ["icrs", "galactic"])
+def test_maps_land_on_the_right_pixels(frame):
     wcs, target = tangent(0.2, 64, turn=33), tangent(0.1, 128)
+    if frame == "galactic":
+        place = wcs.pixel_to_world(31.5, 31.5).galactic
+        wcs.wcs.ctype = "GLON-TAN", "GLAT-TAN"
+        wcs.wcs.crval = place.l.deg, place.b.deg
+        wcs.wcs.set()
     places = pixel_map(wcs, target, (128, 128))
     y, x = np.mgrid[:128, :128]
     exact = wcs.world_to_pixel(target.pixel_to_world(x, y))
     np.testing.assert_allclose(places[1], exact[0], atol=1e-5)
     np.testing.assert_allclose(places[0], exact[1], atol=1e-5)
     ramp = resample(np.mgrid[:64, :64][1].astype(float), places)
+    assert np.isfinite(places).all()
     inside = (places > 4).all(axis=0) & (places < 59).all(axis=0)
     np.testing.assert_allclose(ramp[inside], places[1][inside], atol=1e-3)
+
+
+def test_detections_are_where_a_wcs_of_any_frame_says():
+    wcs = tangent(0.1, 64)
+    place = wcs.pixel_to_world(10.0, 20.0)
+    wcs.wcs.ctype = "GLON-TAN", "GLAT-TAN"
+    wcs.wcs.crpix, wcs.wcs.crval = (11, 21), (place.galactic.l.deg, place.galactic.b.deg)
+    wcs.wcs.set()
+    found = detections(wcs, [10.0], [20.0], [5.0])
+    assert found["sky_centroid"].separation(place)[0] < 1e-6 * u.arcsec
 
 
 def test_rubin_alone_is_looked_at_on_finer_pixels(bright):

@@ -402,6 +402,23 @@ def test_select_shares_and_keeps_what_was_worked_out(make, pixels):
     fails(BandError, "no band selected", image.select, [])
 
 
+def test_to_ask_for_a_band_measures_nothing(make):
+    image = make()
+    assert "VIS" in image.noise
+    assert "Y" not in image.noise
+    assert not image.noise._values
+
+
+def test_values_beyond_float32_are_masked(make, pixels):
+    large = pixels.astype(float)
+    large[3, 5] = 1e39
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = make({"VIS": large})
+    assert image.mask["VIS"][3, 5]
+    assert [finding.what for finding in image.findings] == ["1 pixels not finite"]
+
+
 def test_pickle(make):
     image = make()
     image.noise["VIS"]

@@ -166,6 +166,31 @@ def test_what_is_carried_along():
         assert new.psf["i"].sum() == pytest.approx(1, abs=1e-5)
 
 
+def test_a_measured_variance_stays_a_measured_one():
+    """The noise of what is stated is believed in part, that of what was measured is taken as it is."""
+    image, euclid = nested_pair(7, 4, shape=(61, 61))
+    smooth = fftconvolve(image.data["i"], gaussian(9, 2.5), mode="same")
+    bare = SurveyImage({"i": smooth}, image.wcs, survey="rubin", psf=image.psf)
+    padded = align(bare, euclid).rubin
+    assert padded.shape != bare.shape
+    assert padded.noise["i"].scale == pytest.approx(bare.noise["i"].scale, rel=1e-3)
+    assert padded.select("i").noise["i"].scale == padded.noise["i"].scale
+    # Also of a selection made before anything was measured.
+    assert align(bare.select("i"), euclid).rubin.noise["i"].scale == padded.noise["i"].scale
+
+
+def test_what_one_region_leaves_out_is_no_finding_of_the_next():
+    rubin, euclid = nested_pair(-30, 4, euclid_shape=(60, 60))
+    rubin = make_image("rubin", dict.fromkeys("iz", rubin.data["i"]), rubin.wcs, fwhm=4.0)
+    rubin.mask["z"][:, 10:] = True
+    found = align(rubin, euclid, region="euclid").rubin.findings
+    assert [str(finding) for finding in found] == ["z: no usable pixel in the region; left out"]
+    pair = align(rubin, euclid, region="union")
+    assert pair.rubin.bands == ("i", "z")
+    assert not pair.rubin.findings
+    assert not rubin.findings
+
+
 def test_repr_and_tiles():
     pair = align(plain("rubin"), plain("euclid"))
     assert repr(pair) == "<AlignedPair Rubin i + Euclid VIS, 100 x 100 px in the frame of euclid>"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaisp.exceptions import ConfigError
+from jaisp.exceptions import ConfigError, ImageError
 from jaisp.image import SurveyImage, resize_psf
 from jaisp.io import align
 from jaisp.io.tiles import Tile, make_tiles, owned, subwindows
@@ -232,6 +232,9 @@ def test_split():
     smaller = parts[0].split()
     assert len(smaller) == 4
     assert smaller[0].own == (0, 96, 0, 96)
+    # Its images stay behind when it is sent away.
+    with pytest.raises(ImageError, match="has no images to split"):
+        pickle.loads(pickle.dumps(tile)).split()
 
 
 def test_empty_tiles_are_left_out():
