@@ -31,7 +31,7 @@ from jaisp.io.grid import (
     tangent_grid,
     transform,
 )
-from jaisp.io.tiles import Tile, make_tiles
+from jaisp.io.tiles import Tile, check_layout, make_tiles
 from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["AlignedPair", "align"]
@@ -119,6 +119,7 @@ class AlignedPair:
             Every pixel is owned by one tile; tiles that own no valid pixel are left out. See
             `jaisp.io.tiles.make_tiles`.
         """
+        check_layout(size, halo)  # here, and not when the first tile is asked for
         return make_tiles(self, size=size, halo=halo)
 
     def tile(self, own, *, index=0, size=384, halo=32):

@@ -14,7 +14,7 @@ from jaisp.exceptions import ConfigError, ImageError
 from jaisp.image import resize_psf
 from jaisp.surveys import EUCLID, RUBIN
 
-__all__ = ["PSF_SIZES", "Tile", "make_tiles", "owned", "subwindows"]
+__all__ = ["PSF_SIZES", "Tile", "check_layout", "make_tiles", "owned", "subwindows"]
 
 # Side of the PSF images in a tile, in pixels of each survey's grid.
 PSF_SIZES = {"rubin": 25, "euclid": 33}
@@ -48,7 +48,7 @@ class Tile:
     """
 
     def __init__(self, pair, own, *, index=0, size=384, halo=32, origin=None):
-        _check_layout(size, halo)
+        check_layout(size, halo)
         self.own = tuple(int(edge) for edge in own)
         x0, x1, y0, y1 = self.own
         if origin is None:
@@ -192,7 +192,7 @@ def make_tiles(pair, *, size=384, halo=32):
     that of the images and of what `~jaisp.image.SurveyImage` works out for each band: the background and,
     where none was given, the variance, 4 bytes per pixel each.
     """
-    _check_layout(size, halo)
+    check_layout(size, halo)
     rows, columns = (_layout(n, size, halo) for n in pair.shape)
     for row, (y0, low, high) in enumerate(rows):
         for column, (x0, left, right) in enumerate(columns):
@@ -202,7 +202,8 @@ def make_tiles(pair, *, size=384, halo=32):
                 yield Tile(pair, own, index=index, size=size, halo=halo, origin=(x0, y0))
 
 
-def _check_layout(size, halo):
+def check_layout(size, halo):
+    """Refuse sizes of tiles and halos that cannot be."""
     if size < 4 or size % 2 or halo < 0 or halo % 2 or 2 * halo >= size:
         raise ConfigError(
             f"tiles of size {size} with halo {halo} are not possible; allowed: even numbers of pixels with "

@@ -36,6 +36,9 @@ def matched_filter(snr, psf):
     """
     Correlate signal-to-noise maps with the PSF: the significance of a point source at each pixel.
 
+    The maps are periodic: within half a PSF of an edge it holds what is seen at the opposite one. Tiles have
+    a halo, so that only the edges of images are concerned, where training shows the same.
+
     Parameters
     ----------
     snr : Tensor, shape (B, n_bands, H, W)

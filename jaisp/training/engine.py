@@ -7,6 +7,7 @@ import logging
 import math
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -270,7 +271,7 @@ def train(config, output, *, resume=False, progress=None, data_progress=None):
     """
     if not isinstance(config, TrainingConfig):
         config = load_config(config)
-    with torch.random.fork_rng(devices=[]):
+    with _as_before():
         _train(config, output, resume=resume, progress=progress, data_progress=data_progress)
     return Path(output) / "weights"
 
@@ -293,8 +294,19 @@ def check(config, *, data_progress=None):
     """
     if not isinstance(config, TrainingConfig):
         config = load_config(config)
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+    with tempfile.TemporaryDirectory() as folder, _as_before():
         return _train(config, folder, one_step=True, data_progress=data_progress)
+
+
+@contextmanager
+def _as_before():
+    """Give torch's threads and random numbers back as they were."""
+    threads = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _train(config, output, *, resume=False, one_step=False, progress=None, data_progress=None):

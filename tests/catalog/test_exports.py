@@ -161,7 +161,7 @@ class TestRegions:
         np.testing.assert_allclose(third.width.to_value(u.arcsec), 0.6, rtol=1e-3)
 
     def test_sides_and_angles_are_those_of_the_package(self, table):
-        """Which works them out ellipse by ellipse, in a hundred times as long."""
+        """Which works them out ellipse by ellipse, in ten times as long."""
         wcs = WCS(table.meta["grid"]["wcs"])
         x, y = wcs.world_to_pixel(table["sky_centroid"])
         for k, ellipse in enumerate(to_regions(table)):

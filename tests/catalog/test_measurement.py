@@ -28,21 +28,24 @@ def make_sources(xy, radius, rng, scatter=0.4):
     )
 
 
-@pytest.fixture(scope="module")
-def field():
-    """A grid of well separated stars and discs, seen by both surveys with an offset of 40 mas."""
-    rng = np.random.default_rng(3)
+def make_field(seed, offset):
+    """A grid of well separated stars and discs, seen by both surveys with an offset in pixels."""
+    rng = np.random.default_rng(seed)
     x, y = np.meshgrid(np.arange(30, 280, 48.0), np.arange(30, 280, 48.0))
     xy = np.stack([x.ravel(), y.ravel()], axis=-1) + rng.uniform(-3, 3, (x.size, 2))
     radius = np.where(np.arange(len(xy)) % 2, 0.0, 0.35)
     flux = rng.uniform(300, 1500, len(xy))
     sources = [(*position, f, r) for position, f, r in zip(xy, flux, radius, strict=True)]
-    offset = (0.4, -0.2)
     pair = align(
         draw("rubin", ["g", "i"], sources, N // 2, rng, sigma=4.0, offset=offset),
         draw("euclid", ["VIS", "H"], sources, N, rng, sigma=1.5),
     )
     return pair, xy, flux, radius, offset, rng
+
+
+@pytest.fixture(scope="module")
+def field():
+    return make_field(3, (0.4, -0.2))
 
 
 def test_positions_fluxes_and_their_errors(field):
@@ -67,6 +70,22 @@ def test_positions_fluxes_and_their_errors(field):
     galaxy = radius > 0
     assert np.median(result.half_light_radius[galaxy]) == pytest.approx(0.35, rel=0.1)
     assert (result.half_light_radius[~galaxy] == 0).all()
+
+
+def test_errors_are_one_sigma():
+    """Of 216 sources in six noise fields: the scatter of their pulls is known to 5 %, of positions to 3 %."""
+    positions, fluxes = [], []
+    for seed in range(6):
+        pair, xy, flux, radius, _, rng = make_field([3, seed], (0.0, 0.0))
+        result = measure(pair, make_sources(xy, radius, rng))
+        for found, true, error in ((result.x, xy[:, 0], result.x_err), (result.y, xy[:, 1], result.y_err)):
+            positions.append((found - true) / error)
+        bands = [1, 3, 6, 9]
+        fluxes.append((result.flux[:, bands] - flux[:, None]) / result.flux_err[:, bands])
+    fluxes = np.concatenate(fluxes)
+    assert np.std(positions) == pytest.approx(1, abs=0.1)
+    assert np.std(fluxes, axis=0) == pytest.approx(np.ones(4), abs=0.15)
+    assert np.mean(fluxes, axis=0) == pytest.approx(np.zeros(4), abs=0.2)
 
 
 def test_neighbours_share_their_light_rightly():

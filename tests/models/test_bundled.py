@@ -167,16 +167,13 @@ def test_finds_sources_where_they_are(seen):
     assert false / found < 0.09
 
 
-def test_surveys_agree_on_an_object_and_not_on_others(seen):
+@pytest.mark.parametrize("views", [("rubin", "euclid"), ("joint", "rubin"), ("joint", "euclid")])
+def test_views_agree_on_an_object_and_not_on_others(seen, views):
     _, _, slots = seen
     same, other = [], []
     for k in range(8):
-        rubin, euclid = (
-            {name: slots[view][name][k] for name in ("x", "y", "embedding")} for view in ("rubin", "euclid")
-        )
-        keep = [
-            (slots[view]["activity_logit"][k] > 2) & slots[view]["valid"][k] for view in ("rubin", "euclid")
-        ]
+        rubin, euclid = ({name: slots[view][name][k] for name in ("x", "y", "embedding")} for view in views)
+        keep = [(slots[view]["activity_logit"][k] > 2) & slots[view]["valid"][k] for view in views]
         distance = np.hypot(
             rubin["x"][keep[0]][:, None] - euclid["x"][keep[1]],
             rubin["y"][keep[0]][:, None] - euclid["y"][keep[1]],

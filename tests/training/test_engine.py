@@ -327,6 +327,15 @@ def test_the_log_is_json_where_a_gauge_has_nothing_to_say(toy_kind, tmp_path, mo
     assert "val/pairs" not in text
 
 
+def test_threads_and_random_numbers_are_given_back(toy_kind, tmp_path):
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    config = toy_config(steps=2, threads=threads + 1)
+    train(config, tmp_path / "run")
+    check(config)
+    assert torch.get_num_threads() == threads
+    assert torch.get_rng_state().equal(state)
+
+
 def test_a_finished_run_resumed_is_left_as_it_is(toy_kind, tmp_path):
     train(toy_config(), tmp_path / "run")
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
