@@ -22,7 +22,9 @@ VIEWS = ("joint", "rubin", "euclid")
 # Views of windows of a scene, and where those lie: an object is at another place in each.
 ELSEWHERE = {"rubin elsewhere": ("rubin", 0.0), "euclid elsewhere": ("euclid", 1.0)}
 _WINDOW = 0.75  # of the sides of a scene
-_OTHER_TILES = 320  # pixels: on fields, tiles of this size instead
+# Pixels: on fields, tiles of this size with this halo instead. Their corners are 252 pixels apart, so that an
+# object lies at another place in its token's patch of 16 pixels, too.
+_OTHER_TILES = {"size": 320, "halo": 34}
 SCENE_SEED = 9_100_000
 PIXEL, CELL, BLEND = 0.1, 384, 1.0  # arcsec; pixels of a tile of a field; arcsec to the next source
 ARCMIN2 = (PIXEL / 60) ** 2
@@ -99,7 +101,10 @@ def see_scenes(model, n, seed):
         with torch.inference_mode():
             slots = {view: found.to_numpy() for view, found in model(batch).items()}
         for name, (view, place) in ELSEWHERE.items():
-            window = place_window(batch["euclid_snr"].shape[-2:], _WINDOW, (place, place))
+            # At another place in their tokens' patches, too: another in each batch.
+            shift = place * np.array([2 * (3 * start // 8 % 8), 2 * ((5 * start // 8 + 4) % 8)])
+            shape = batch["euclid_snr"].shape[-2:]
+            window = place_window(shape, _WINDOW, (place, place), shift.astype(int))
             with torch.inference_mode():
                 slots[name] = model(crop_window(batch, window), views=(view,))[view].to_numpy()
             for axis, corner in zip(("x", "y"), window[::2], strict=True):
@@ -150,7 +155,7 @@ def see_fields(model, skies):
         x, y = pair.wcs.world_to_pixel(truth["sky_centroid"])
         found = detect(model, pair)
         found["rubin elsewhere"] = found["rubin"]
-        found["euclid elsewhere"] = detect(model, pair, size=_OTHER_TILES)["euclid"]
+        found["euclid elsewhere"] = detect(model, pair, **_OTHER_TILES)["euclid"]
         for view, slots in found.items():
             columns = {item.name: getattr(slots, item.name) for item in dataclasses.fields(slots)}
             part = seen_objects(

@@ -20,7 +20,19 @@ _N_CHANNELS = len(RUBIN.bands) + len(EUCLID.bands)
 # A plane's derivatives are drawn if it holds this share of what is known of a position, or shows a source
 # brighter than this: else profiles that no galaxy has are fitted to one survey and fail in the other.
 _TELLING, _TELLING_SNR = 0.03, 25.0
+_NEGATIVE = 5.0  # sigma below 0 that no source's flux is by chance
 _SEEN = 0.1  # share of the light on good pixels below which a band has no flux
+
+
+def _without_negative(normal, light, flux, negative):
+    """Fluxes (channels, sources), anew where some would be negative: 0 for these, the light to the others."""
+    flux = np.where(negative, 0.0, flux)
+    for channel in np.flatnonzero(negative.any(axis=1)):
+        others = np.flatnonzero(~negative[channel])
+        flux[channel, others] = np.linalg.solve(
+            normal[channel][np.ix_(others, others)], light[channel, others]
+        )
+    return flux
 
 
 class Solver:
@@ -42,6 +54,7 @@ class Solver:
         self.flux, self.coverage = np.zeros((n, _N_CHANNELS)), np.full((n, _N_CHANNELS), np.nan)
         self.flux_variance = np.full((n, _N_CHANNELS), np.nan)
         self.shape_variance = np.zeros((n, _N_CHANNELS))
+        self.negative = np.zeros((n, _N_CHANNELS), bool)
         self.variance = np.full((n, N_SHAPE), np.inf)
         # Of each source alone in its group: curvature and slope of each survey's likelihood by x and y.
         self.pull = {plane.survey: np.zeros((n, 2, 2)) for plane in planes}
@@ -215,11 +228,15 @@ class Solver:
         a = normal[:, first][:, :, first]
         diagonal = np.einsum("cii->ci", a)
         ridge = np.where(seen, 1e-4 * np.maximum(diagonal, 1e-30), 1e30)
-        inverse = np.linalg.inv(a + ridge[..., None] * np.eye(len(group)))
-        flux = np.einsum("cij,cj->ci", inverse, np.einsum("cij,cj->ci", a, old) + slope[:, first])
-        flux = np.where(seen, flux, 0.0)
-        self.flux[at] = flux.T
-        self.flux_variance[at] = np.where(seen, np.einsum("cii->ci", inverse), np.nan).T
+        held = a + ridge[..., None] * np.eye(len(group))
+        inverse, light = np.linalg.inv(held), np.einsum("cij,cj->ci", a, old) + slope[:, first]
+        variance = np.einsum("cii->ci", inverse)
+        flux = np.where(seen, np.einsum("cij,cj->ci", inverse, light), 0.0)
+        negative = flux < -_NEGATIVE * np.sqrt(variance)
+        if negative.any():
+            flux = _without_negative(held, light, flux, negative)
+        self.flux[at], self.negative[at] = flux.T, negative.T
+        self.flux_variance[at] = np.where(seen, variance, np.nan).T
         shape = np.delete(np.arange(rows.sum()), first)
         if not len(shape):
             return

@@ -29,6 +29,8 @@ __all__ = ["catalog_pair", "make_catalog"]
 _CANDIDATE_LOGIT = -2.2  # network probability 0.1: below, nothing becomes a row
 _LIKELY = 0.5  # activity from which a candidate takes light from its neighbours
 _PLACED_SNR = 6.0  # from which Euclid has a say in where a source is
+# Of positions that rest on Rubin alone: S/N, and what their errors lack there (pulls on simulated fields).
+_FAINT = ((8.0, 12.0), (1.5, 1.0))
 _DOUBLE = 1.2  # pixels: two joint slots nearer than this are one object
 
 
@@ -179,7 +181,8 @@ def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progre
     table = build_table(pair, joint, measurement, link, probabilities)
     offset = measurement.offset
     if pair.rubin is not None and pair.euclid is not None and not offset.n_matches:
-        offset = _unknown_offset(table, measurement)
+        offset = OffsetField(covariance=np.full((2, 1, 1), (UNKNOWN_OFFSET / EUCLID.pixel_scale) ** 2))
+    _widen_errors(table, measurement, offset)
     offset = _offset_on_sky(pair, offset)
     table.meta.update(provenance(model, pair, thresholds=thresholds, offset=offset))
     return _ranked(table, activity)
@@ -227,12 +230,18 @@ def _measure(pair, sources, logit, calibration, *, refine, offset):
     return result
 
 
-def _unknown_offset(table, measurement):
-    """Offset that was not measured: in the errors of positions that rest on Rubin alone, and as a field."""
+def _widen_errors(table, measurement, offset):
+    """
+    Errors of positions that rest on Rubin alone: of faint sources larger, and with that of the offset.
+
+    After ``activity``, which was calibrated with the errors of the fit and of the network.
+    """
     alone = measurement.significance("euclid") < _PLACED_SNR
+    factor = np.interp(measurement.significance("rubin"), *_FAINT)
+    of_offset = np.hypot(*offset.uncertainty(measurement.x, measurement.y)) / np.sqrt(2)
     for name in ("ra_err", "dec_err"):
-        table[name][alone] = np.hypot(table[name][alone], UNKNOWN_OFFSET * u.arcsec)
-    return OffsetField(covariance=np.full((2, 1, 1), (UNKNOWN_OFFSET / EUCLID.pixel_scale) ** 2))
+        wider = np.hypot(factor * table[name], EUCLID.pixel_scale * of_offset * u.arcsec)
+        table[name][alone] = wider[alone]
 
 
 def _offset_on_sky(pair, offset):

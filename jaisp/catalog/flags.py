@@ -47,8 +47,11 @@ _DESCRIPTIONS = {
     "euclid_only": "seen by Euclid alone: no Rubin slot, or no Rubin image here",
     "blended": "the light of a neighbour overlaps; fluxes were solved together",
     "unrecognized_blend": "one Rubin slot faces several Euclid objects",
-    "refinement_failed": "position and shape are the network's, the likelihood found no better ones",
+    "refinement_failed": "position and shape are the network's, the likelihood found no better ones; fluxes "
+    "are the less certain, as their errors tell",
     "large_source": "larger than the stamp on which it was measured; the flux may be low",
+    "negative_light": "in some band the fit asked for a flux below -5 sigma, which was set to 0: not all "
+    "light here is that of rows, as beside a saturated star",
 }
 
 #: Every flag, in order of its bit.

@@ -9,6 +9,7 @@ linearly, positions and shapes by damped Gauss-Newton steps that are shared over
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from jaisp.catalog._groups import find_groups
 from jaisp.catalog._planes import BULGE_SIZE, N_SHAPE, POINT, make_planes
@@ -26,6 +27,7 @@ _BULGE_MEAN = 0.2
 _OFFSET_STEPS = 2  # first steps after which the offset between the surveys is refined
 _CONVERGED = 0.1  # in units of the errors: sources that move less stay where they are
 _FARTHEST = 3.0  # pixels that a fit may move a source from where the network saw it
+_ONE_SPOT = 1.2  # pixels: nearer than this a fit has moved two sources together
 # In log radius: sources that grow by more are fitted to light that is not theirs. On the calibration skies
 # such fits end with 2.5 times the true radius, where the network was right to 10 %; bright ones are exempt.
 _MOST_GROWTH, _EXEMPT_SNR = 0.8, 150.0
@@ -97,6 +99,8 @@ class Measurement:
         Refinement ran away and was undone.
     large : ndarray of bool, shape (n,)
         Larger than the largest stamp.
+    negative : ndarray of bool, shape (n,)
+        A band asked for a flux below -5 sigma, which was set to 0.
     offset : `~jaisp.catalog.OffsetField`
         Euclid minus Rubin positions that the pixels ask for.
     """
@@ -117,6 +121,7 @@ class Measurement:
     refined: np.ndarray
     failed: np.ndarray
     large: np.ndarray
+    negative: np.ndarray
     offset: OffsetField
 
     def with_model_errors(self, is_point):
@@ -226,10 +231,15 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
                 moving = [group for group in moving if not small[group].all()]
         failed = np.hypot(*(state[:, :2] - start[:, :2]).T) > _FARTHEST
         failed |= (state[:, 2] - start[:, 2] > _MOST_GROWTH) & (solver.snr < _EXEMPT_SNR)
+        # On one spot two sources share their light as noise likes it.
+        failed[cKDTree(state[:, :2]).query_pairs(_ONE_SPOT, output_type="ndarray").ravel()] = True
         state[failed] = start[failed]
-        solver.shape_variance[failed] = 0  # that of the fit that ran away
+        away = solver.flux[failed]
         solver.choose_sizes(state)
         solver.step(state, groups)
+        # How much the fit that ran away would change the flux, up to all of it, is what is not known of it.
+        kept = solver.flux[failed]
+        solver.shape_variance[failed] = np.minimum(np.abs(away - kept), np.abs(kept)) ** 2
     moved = (free > 0) & ~failed
     variance = solver.variance[:, :2]
     error = np.where(moved[:, None] & np.isfinite(variance), np.sqrt(variance), np.nan)
@@ -257,5 +267,6 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         refined=moved,
         failed=failed,
         large=np.any(largest, axis=0) if largest else np.zeros(n, bool),
+        negative=solver.negative.any(axis=1),
         offset=next((plane.offset for plane in planes if plane.survey == "rubin"), OffsetField()),
     )

@@ -152,6 +152,7 @@ def _flags(pair, joint, measurement, link):
     set_flag(flags, "unrecognized_blend", link.unrecognized_blend)
     set_flag(flags, "refinement_failed", measurement.failed)
     set_flag(flags, "large_source", measurement.large)
+    set_flag(flags, "negative_light", measurement.negative)
     return flags
 
 

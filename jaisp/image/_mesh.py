@@ -16,6 +16,7 @@ _LEAST_SKY = 0.15
 # Sky values kept for the statistics of the whole image.
 _SAMPLE = 400_000
 _SURFACE_POINTS = 40_000
+_COARSE = 3  # first fits of a surface, to all but the brightest sixth
 
 
 @dataclass
@@ -163,15 +164,18 @@ def _fit_surface(data, variance, mask, sd, order):
     powers = _terms(order)
     terms = np.stack([np.ones(values.size)] + [u**i * v**j for i, j in powers], axis=1)
     fit = np.zeros(terms.shape[1])
-    for _ in range(30):
+    for number in range(30):
         rest = values - terms @ fit
         mode, spread = sky_statistics(rest)
-        kept = (rest < mode + spread) & (rest > mode - 3 * spread)
+        low, high = mode - 3 * spread, mode + spread
+        if number < _COARSE:  # a steep slope has no mode but at its lower end
+            low, high = np.percentile(rest, (2, 84))
+        kept = (rest <= high) & (rest >= low)
         if np.count_nonzero(kept) < 20 or not spread > 0:
             return {}
         change = np.linalg.lstsq(terms[kept], rest[kept], rcond=None)[0]
         fit += change
-        if np.abs(terms[kept] @ change).max() < 0.02 * spread:
+        if number >= _COARSE and np.abs(terms[kept] @ change).max() < 0.02 * spread:
             break
     pieces = np.count_nonzero(kept) * step**2 / max(_piece(sd), step**2)
     if np.var(terms[kept, 1:] @ fit[1:]) * pieces < 12 * len(powers) * spread**2:

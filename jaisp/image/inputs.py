@@ -198,11 +198,21 @@ def _nddata_variance(value, where):
     return array
 
 
+def _squared_unit(header):
+    """Unit that a header states, if it is the square of a flux density's; else None."""
+    try:
+        unit = u.Unit(header.get("BUNIT", ""))
+    except (TypeError, ValueError):
+        return None
+    return unit if unit.is_equivalent(NJY**2) else None
+
+
 def parse_variance(value, where, shape, factor):
     """Return a variance image in nJy2; a bare array is in the square of the data's unit."""
     where = f"{where} variance"
     if isinstance(value, _IMAGE_HDUS):
-        value = value.data
+        unit, value = _squared_unit(value.header), value.data
+        value = value if unit is None else native(value) * unit
     if isinstance(value, u.Quantity):
         try:
             value = value.to_value(NJY**2)
@@ -238,9 +248,16 @@ def parse_mask(value, where, shape):
 
 
 def parse_psf(value, where):
-    """Return a PSF as a plain 2-D float array."""
+    """Return a PSF as a plain 2-D float array, less margins of zeros all around it."""
     if isinstance(value, _IMAGE_HDUS):
         value = value.data
     value = getattr(value, "data", value) if isinstance(value, NDData) else value
     value = value.value if isinstance(value, u.Quantity) else value
-    return real_array(value, f"{where} PSF").astype(float)
+    psf = real_array(value, f"{where} PSF").astype(float)
+    rows, columns = (np.flatnonzero(psf.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return psf
+    # Padding says nothing of wings. As much is cut on all sides, so that the middle stays where it is.
+    height, width = psf.shape
+    margin = min(rows[0], columns[0], height - 1 - rows[-1], width - 1 - columns[-1])
+    return psf[margin : height - margin, margin : width - margin]

@@ -144,7 +144,9 @@ def validate(model, bank, *, batch_size=8):
         for name in matches:
             view, place = _ELSEWHERE.get(name, (name, 0.0))
             share = _WINDOW if name in _ELSEWHERE else 1.0
-            window = place_window(inputs["euclid"].shape[-2:], share, (place, place))
+            # At another place in their tokens' patches, too: another in each batch.
+            shift = place * np.array([2 * (3 * step % 8), 2 * ((5 * step + 4) % 8)])
+            window = place_window(inputs["euclid"].shape[-2:], share, (place, place), shift.astype(int))
             output = model.decode(model.encode(crop_window(inputs, window), view))[-1]
             model.heads.normalize([output])
             shift_positions(output, window)

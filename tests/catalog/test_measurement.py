@@ -6,6 +6,7 @@ import pytest
 
 from jaisp.catalog import Sources, measure
 from jaisp.catalog._groups import find_groups
+from jaisp.catalog._solver import Solver
 from jaisp.io import align
 
 from .helpers import draw
@@ -119,6 +120,27 @@ def test_neighbours_of_a_bright_star_do_not_count_its_wings(refine):
     assert np.std(pulls, axis=0).max() < 2.0
 
 
+def test_two_sources_on_one_spot_go_back_to_where_they_were_seen(monkeypatch):
+    rng = np.random.default_rng(9)
+    truth = [(100.0, 100.0, 3000.0, 0.5)]
+    pair = align(euclid=draw("euclid", ["VIS"], truth, 200, rng, sigma=0.7))
+    twice = make_sources(np.array([[97.0, 100.0], [103.0, 100.0]]), np.full(2, 0.4), rng, scatter=0.0)
+    twice.position_err[:] = 2.0  # free to go where the light is
+
+    def together(self, state, groups, free=None):
+        new = step(self, state, groups, free)
+        if free is not None:
+            new[:, :2] = [[99.9, 100.0], [100.1, 100.0]]
+        return new
+
+    step = Solver.step
+    monkeypatch.setattr(Solver, "step", together)
+    result = measure(pair, twice)
+    assert result.failed.all()
+    np.testing.assert_array_equal(result.x, twice.x)
+    assert np.isfinite(result.flux_err[:, 6]).all()
+
+
 def test_masked_source_has_no_flux_in_that_band():
     rng = np.random.default_rng(6)
     truth = [(60.0, 60.0, 900.0, 0.0), (150.0, 150.0, 900.0, 0.0)]
@@ -169,14 +191,19 @@ def test_own_photon_noise_is_not_a_mask():
 
 
 def test_errors_of_fluxes_where_refinement_failed(monkeypatch):
-    """They are those at the network's position and shape, without what the fit that ran away said."""
-    monkeypatch.setattr("jaisp.catalog.measurement._FARTHEST", -1.0)
+    """Those at the network's position and shape, and how far off the fit would have them."""
     rng = np.random.default_rng(12)
     pair = align(euclid=draw("euclid", ["VIS"], [(100.0, 100.0, 900.0, 0.5)], 200, rng))
     sources = make_sources(np.array([[100.0, 100.0]]), np.array([0.5]), rng)
+    fitted = measure(pair, sources)
+    monkeypatch.setattr("jaisp.catalog.measurement._FARTHEST", -1.0)
     failed, never = (measure(pair, sources, refine=refine) for refine in (True, False))
     assert failed.failed.all()
-    assert failed.flux_err[0, 6] == pytest.approx(never.flux_err[0, 6], rel=0.06)
+    assert failed.flux[0, 6] == pytest.approx(never.flux[0, 6], rel=0.01)
+    away = abs(fitted.flux - never.flux)[0, 6]
+    # The last step of the fit shows only in what is kept.
+    assert np.sqrt(failed.flux_err**2 - never.flux_err**2)[0, 6] == pytest.approx(away, rel=0.2)
+    assert away > never.flux_err[0, 6]
 
 
 def test_large_sources_do_not_fit_into_the_largest_stamp():

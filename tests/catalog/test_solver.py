@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaisp.catalog._planes import POINT, encircled_energy, light_beyond, make_planes, overlap
-from jaisp.catalog._solver import Solver
+from jaisp.catalog._solver import Solver, _without_negative
 from jaisp.catalog.offsets import OffsetField
 from jaisp.image import moffat_psf
 from jaisp.io import align
@@ -87,6 +87,34 @@ def test_fluxes_of_a_blend_are_the_least_squares_ones():
     error = np.sqrt(solver.flux_variance[:, channel])
     # Not to the last digit: the solver takes a local background out as well.
     np.testing.assert_array_less(np.abs(solver.flux[:, channel] - expected), 0.5 * error)
+
+
+def test_no_flux_is_far_below_zero():
+    """Of a small and a large row on one galaxy one would get more than all, the other less than nothing."""
+    rng = np.random.default_rng(4)
+    pair = align(euclid=draw("euclid", ["VIS"], [(90.0, 90.0, 3000.0, 0.2)], 180, rng, sigma=0.3))
+    state = np.zeros((2, 6))
+    state[:, :2], state[:, 2] = 90.0, np.log([0.3, 0.6])
+    solver = Solver(make_planes(pair, OffsetField()), start=state, prior=np.ones_like(state))
+    for _ in range(3):
+        solver.step(state, [np.array([0, 1])])
+    assert solver.negative[:, 6].tolist() == [False, True]
+    assert solver.flux[1, 6] == 0
+    alone = Solver(make_planes(pair, OffsetField()), start=state[:1], prior=np.ones((1, 6)))
+    for _ in range(3):
+        alone.step(state[:1], [np.array([0])])
+    assert solver.flux[0, 6] == pytest.approx(alone.flux[0, 6], rel=0.01)
+    assert not alone.negative.any()
+
+
+def test_fluxes_that_would_be_negative_are_zero_and_leave_the_rest():
+    normal = np.array([[[4.0, 3.0], [3.0, 4.0]], [[4.0, 3.0], [3.0, 4.0]]])
+    light = np.array([[8.0, 0.0], [8.0, 7.0]])
+    flux = np.linalg.solve(normal, light[..., None])[..., 0]
+    negative = flux < -1
+    found = _without_negative(normal, light, flux, negative)
+    np.testing.assert_allclose(found[0], [2.0, 0.0])
+    np.testing.assert_allclose(found[1], flux[1])
 
 
 def test_residual_is_the_image_less_what_was_drawn():

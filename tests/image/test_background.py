@@ -68,6 +68,19 @@ def test_varying_sky():
     assert np.std(background - other) < 0.8 * source_level(psf)
 
 
+@pytest.mark.parametrize("steep", [30, 300, 3000])
+@pytest.mark.parametrize("turn", [0, 45, 90])
+def test_steep_slopes_along_any_direction(steep, turn):
+    """Along an axis its values have a sharp lower end, which must not pass for the sky's mode."""
+    rng = np.random.default_rng(8)
+    psf = moffat_psf(2.0, 21)
+    y, x = (np.indices((300, 300)) - 149.5) / 300
+    slope = steep * (np.cos(np.radians(turn)) * x + np.sin(np.radians(turn)) * y)
+    data = noise(rng, slope.shape, blur=1.3) + slope
+    background = estimate_background(data, np.ones(slope.shape), slope > np.inf, psf, pixel_scale=0.1)
+    assert np.std(background - slope) < 0.3
+
+
 def test_slope_in_a_small_image():
     """A cutout of 10 arcsec on the skirts of something bright."""
     rng = np.random.default_rng(51)

@@ -356,6 +356,28 @@ def test_psfs(make):
     fails(ImageError, "441 of 441 pixels are not finite", make, psf={"VIS": np.full((21, 21), np.nan)})
 
 
+def test_zeros_around_a_psf_say_nothing_of_its_wings(make):
+    psf = moffat_psf(3.0, 21)
+    image = make(psf={"VIS": np.pad(psf, 10)})
+    np.testing.assert_array_equal(image.psf["VIS"], make(psf={"VIS": psf}).psf["VIS"])
+    # Cut as much on all sides: its middle is the middle of what was given.
+    lopsided = np.pad(psf, ((4, 10), (7, 7)))
+    assert make(psf={"VIS": lopsided}).psf["VIS"].shape == (27, 27)
+
+
+@pytest.mark.parametrize("unit", ["nJy2", "uJy2", "nJy", None])
+def test_unit_of_a_variance_hdu(make, pixels, unit):
+    """Its own where it is a flux density's square; else that of the data, squared."""
+    variance = fits.ImageHDU(np.full(pixels.shape, 4.0))
+    if unit is not None:
+        variance.header["BUNIT"] = unit
+    data = fits.ImageHDU(pixels / 1000, make_wcs().to_header())
+    data.header["BUNIT"] = "uJy"
+    image = make({"VIS": data}, variance={"VIS": variance})
+    expected = {"nJy2": 4.0}.get(unit, 4e6)
+    np.testing.assert_allclose(image.variance["VIS"], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("fwhm", "side", "width", "off"),
     [(1.9, 9, 4.6, 10), (1.9, 7, 3.6, 10), (4.1, 7, 1.7, 25), (4.1, 3, 0.7, 72)],
