@@ -24,7 +24,7 @@ def atomic_path(path):
     temporary : `~pathlib.Path`
         A new name with the same suffix in the same folder.
     """
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}-{uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

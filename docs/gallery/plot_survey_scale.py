@@ -77,6 +77,7 @@ for number, patch in enumerate(patches):
     parts.append(table)
 survey = vstack(parts, metadata_conflicts="silent")
 survey["id"] = np.arange(1, len(survey) + 1)
+survey.meta = {"patches": [part.meta for part in parts]}  # astropy would mix them
 write_catalog(survey, folder / "survey.fits")
 print(f"{len(survey)} objects: {' + '.join(str(len(part)) for part in parts)}")
 

@@ -9,6 +9,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Column as PlainColumn
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
+from astropy.wcs import WCS
 
 from jaisp.exceptions import ConfigError
 from jaisp.surveys import EUCLID, RUBIN, column_prefix
@@ -20,6 +21,7 @@ __all__ = [
     "describe_columns",
     "refuse_taken_names",
     "split_coordinates",
+    "stored_wcs",
     "unite_coordinates",
     "values",
     "with_nan",
@@ -224,13 +226,35 @@ def _angle(column, known):
 
 
 def with_nan(column, name):
-    """Give a column its NaN back where a format masks them, and drop a mask that masks nothing."""
+    """Give a column its NaN back where a format masks them, and a mask where it has one, and only there."""
     known = _BY_NAME.get(name)
+    if known is not None and known.masked and isinstance(column, PlainColumn):
+        return MaskedColumn(column)
     if known is None or known.masked or not isinstance(column, MaskedColumn):
         return column
     if column.dtype.kind == "f":
         return column.filled(np.nan)
     return column if np.any(column.mask) else PlainColumn(column)
+
+
+def stored_wcs(table):
+    """
+    WCS of a catalogue's grid from its metadata, None where they have none.
+
+    Raises
+    ------
+    ConfigError
+        If the catalogue was joined from several, whose grids are mixed in its metadata.
+    """
+    grid = table.meta.get("grid")
+    if not isinstance(grid, dict) or "wcs" not in grid:
+        return None
+    if len(grid.get("shape", (0, 0))) != 2:
+        raise ConfigError(
+            "this catalogue was joined from several, whose grids its metadata mix up; "
+            "use the parts, or give the joined table metadata of its own"
+        )
+    return WCS(grid["wcs"])
 
 
 def values(column, unit=None):

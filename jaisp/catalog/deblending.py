@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import astropy.units as u
 import numpy as np
-from astropy.nddata import CCDData, Cutout2D, StdDevUncertainty
+from astropy.nddata import CCDData, Cutout2D, NoOverlapError, StdDevUncertainty
 from scipy.spatial import cKDTree
 
 from jaisp.catalog import drawing
@@ -87,7 +87,7 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
     BandError
         If no image has the band.
     ConfigError
-        If the catalogue has no such object, or ``size`` is no angle.
+        If the catalogue has no such object, it lies outside the image, or ``size`` is no angle.
     """
     images = drawing.survey_images(images, table)
     image = next((image for image in images if band in image.bands), None)
@@ -101,10 +101,13 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
     side = max(round(float(arcsec(size, "size")) / image.pixel_scale), 3)
     place = float(x[row[0]]), float(y[row[0]])
     data, sd = image.sky_subtracted(band), np.sqrt(image.source_variance(band))
-    cut, spread, bad = (
-        Cutout2D(values, place, side, wcs=image.wcs, mode="partial", fill_value=fill)
-        for values, fill in ((data, np.nan), (sd, np.nan), (image.mask[band].astype(float), 1.0))
-    )
+    try:
+        cut, spread, bad = (
+            Cutout2D(values, place, side, wcs=image.wcs, mode="partial", fill_value=fill)
+            for values, fill in ((data, np.nan), (sd, np.nan), (image.mask[band].astype(float), 1.0))
+        )
+    except NoOverlapError:
+        raise ConfigError(f"object {number} lies outside the image of {band}") from None
     # Of the whole cut-out: to_original_position would give the corner of its part inside the image.
     left, bottom = np.subtract(cut.origin_original, cut.origin_cutout)
     near = np.flatnonzero(

@@ -3,10 +3,9 @@
 
 import numpy as np
 from astropy import units as u
-from astropy.wcs import WCS
 from scipy.ndimage import binary_fill_holes, gaussian_filter, maximum_filter
 
-from jaisp.catalog.columns import values
+from jaisp.catalog.columns import stored_wcs, values
 from jaisp.exceptions import BandError, ConfigError
 from jaisp.surveys import column_prefix
 
@@ -75,10 +74,10 @@ def grid_angle(table, wcs):
 
     Add it to ``orientation``: Rubin's images alone do not lie on the grid of a catalogue of both surveys.
     """
-    stored = table.meta.get("grid", {}).get("wcs")
-    if not stored or not len(table):
+    grid = stored_wcs(table) if len(table) else None
+    if grid is None:
         return 0.0
-    grid, sky = WCS(stored), table["sky_centroid"][0]
+    sky = table["sky_centroid"][0]
     x, y = grid.world_to_pixel(sky)
     dx, dy = np.subtract(wcs.world_to_pixel(grid.pixel_to_world(x + 1, y)), wcs.world_to_pixel(sky))
     return float(np.degrees(np.arctan2(dy, dx)))
@@ -222,7 +221,7 @@ def _draw_scale_bar(panel, nx, ny, pixel_scale):
 
 
 def _draw_compass(panel, image, nx, ny):
-    middle = image.wcs.pixel_to_world(image.shape[1] / 2, image.shape[0] / 2)
+    middle = image.wcs.pixel_to_world(image.shape[1] / 2, image.shape[0] / 2).icrs
     x, y, size = 0.9 * nx, 0.1 * ny, 0.05 * min(nx, ny)
     for angle, name in ((0, "N"), (90, "E")):
         away = middle.directional_offset_by(angle * u.deg, 1 * u.arcsec)

@@ -2,14 +2,14 @@
 """Catalogues for other programs: regions for DS9, and HATS for LSDB."""
 
 import json
+import re
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
-from astropy.wcs import WCS
 
-from jaisp.catalog.columns import refuse_taken_names, split_coordinates, unite_coordinates
+from jaisp.catalog.columns import refuse_taken_names, split_coordinates, stored_wcs, unite_coordinates
 from jaisp.catalog.flags import flag_value
 from jaisp.catalog.write import plain
 from jaisp.exceptions import ConfigError, FileError, MissingDependencyError, suggest
@@ -65,12 +65,11 @@ def to_regions(table, *, scale=2.0, color_by="survey"):
         raise ConfigError(
             f"color_by={color_by!r}{suggest(color_by, ('survey', 'flags'))}; allowed: survey, flags"
         )
-    try:
-        wcs = WCS(table.meta["grid"]["wcs"])
-    except KeyError:
+    wcs = stored_wcs(table)
+    if wcs is None:
         raise ConfigError(
             "the catalogue's metadata hold no WCS, against which its ellipses are turned; make it anew"
-        ) from None
+        )
     centres = table["sky_centroid"]
     width, height = (
         2 * np.maximum(scale * np.nan_to_num(table[name]), _SMALLEST)
@@ -153,6 +152,8 @@ def write_hats(table, path, *, name="jaisp", rows=100_000):
     path = Path(path)
     if path.exists():
         raise FileError(f"cannot write {str(path)!r}: it exists; choose another name")
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ConfigError(f"name={name!r} is no name for LSDB; allowed: letters, digits, '_' and '-'")
     if not len(table):
         raise ConfigError("the catalogue has no objects, and HATS has no place for none")
     refuse_taken_names(table)

@@ -4,8 +4,8 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from astropy.wcs import WCS
 
+from jaisp.catalog.columns import stored_wcs
 from jaisp.exceptions import ConfigError
 
 __all__ = ["OffsetField", "correct_offset", "fit_offsets", "offset_field"]
@@ -212,12 +212,13 @@ def offset_field(table):
         Of the grid whose pixels ``field`` is a function of.
     """
     try:
-        values = table.meta["astrometric_offset"]["field"]
-        wcs = WCS(table.meta["grid"]["wcs"])
+        values, wcs = table.meta["astrometric_offset"]["field"], stored_wcs(table)
     except (KeyError, TypeError):
+        wcs = None
+    if wcs is None:
         raise ConfigError(
             "this table's meta data hold no offset field; give a catalogue that jaisp made from both surveys"
-        ) from None
+        )
     field = OffsetField.from_dict(values)
     if not field.n_matches:
         raise ConfigError("no offset between the surveys was measured: too few objects were matched")

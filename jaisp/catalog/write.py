@@ -1,15 +1,18 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Catalogues on disk, without loss: masks, units, sky positions, embeddings and nested metadata."""
 
+import io
 import json
 import os
 import warnings
 from pathlib import Path
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.io import fits, registry
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable
 from astropy.units import UnitsWarning
+from astropy.utils.masked import Masked
 
 from jaisp.catalog._votable import read_votable, write_votable
 from jaisp.catalog.columns import split_coordinates, with_nan
@@ -76,7 +79,7 @@ def check_output(path):
     Raises
     ------
     `~jaisp.exceptions.FileError`
-        Unknown suffix, missing or unwritable folder.
+        Unknown suffix, missing or unwritable folder, or a file that holds images.
     `~jaisp.exceptions.MissingDependencyError`
         Parquet without pyarrow and pandas.
     """
@@ -93,6 +96,8 @@ def check_output(path):
         raise FileError(f"cannot write {str(path)!r}: it is a folder")
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"cannot write {str(path)!r}: folder {str(path.parent)!r} is not writable")
+    if path.suffix.lower() == ".fits" and _holds_images(path):
+        raise FileError(f"cannot write {str(path)!r}: it holds images; choose another name")
     if path.suffix.lower() == ".parquet":
         try:
             import pandas  # noqa: F401, ICN001
@@ -102,6 +107,15 @@ def check_output(path):
                 "Parquet needs pyarrow and pandas: pip install 'jaisp[parquet]'"
             ) from None
     return path
+
+
+def _holds_images(path):
+    """Whether a file, if there is one, holds images: PSF and RMS files lie where catalogues are made."""
+    try:
+        with fits.open(path) as hdus:
+            return any(hdu.is_image and hdu.header.get("NAXIS") for hdu in hdus)
+    except (OSError, ValueError, fits.VerifyError):
+        return False  # no file, or none that is worth keeping
 
 
 def plain(value):
@@ -149,17 +163,49 @@ def write_catalog(table, path, *, overwrite=True):
             if FORMATS[suffix] == "votable":
                 write_votable(table, partial)
             else:
-                table.write(partial, format=FORMATS[suffix], overwrite=True)
+                flat = _without_values_under_masks(table) if suffix == ".parquet" else table
+                flat.write(partial, format=FORMATS[suffix], overwrite=True)
             if suffix == ".fits":
                 _describe_fits(table, partial)
     except OSError as error:
         raise FileError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
 
 
+def _without_values_under_masks(table):
+    """
+    NaN, or -1 for numbers of slots, where a value is masked: Parquet holds masks as columns of their own.
+
+    Who reads it without jaisp would take what lies under a mask for values.
+    """
+    table = table.copy(copy_data=False)
+    for name in table.colnames:
+        column = table[name]
+        if isinstance(column, SkyCoord) and np.any(getattr(column, "mask", False)):
+            angles = (
+                Masked(np.where(column.mask, np.nan, angle.unmasked.value) * angle.unit, mask=column.mask)
+                for angle in (column.ra, column.dec)
+            )
+            table[name] = SkyCoord(*angles, frame=column.frame.name)
+        elif isinstance(column, Masked) and column.dtype.kind == "f":
+            table[name] = Masked(np.where(column.mask, np.nan, column.unmasked), mask=column.mask)
+        elif isinstance(column, MaskedColumn) and column.dtype.kind in "fi":
+            kept = column.mask
+            table[name] = MaskedColumn(
+                np.where(kept, np.nan if column.dtype.kind == "f" else -1, np.ma.getdata(column)),
+                mask=kept,
+                dtype=column.dtype,
+            )
+        else:
+            continue
+        table[name].info = column.info
+    return table
+
+
 def _describe_fits(table, path):
     """Add the cards from which TOPCAT and other tools read descriptions and UCDs."""
     flat = split_coordinates(table[:0])
-    with fits.open(path, mode="update") as hdus:
+    # In memory: to make room in the file astropy would leave one of its own if the disk is full.
+    with fits.open(path, memmap=False) as hdus:
         header = hdus[1].header
         # In FITS the coordinates are named by astropy: sky_centroid.ra and sky_centroid.dec.
         for number, column in enumerate(hdus[1].columns, 1):
@@ -168,6 +214,9 @@ def _describe_fits(table, path):
             if name in flat.colnames and flat[name].description:
                 header[f"TCOMM{number}"] = flat[name].description
                 header[f"TUCD{number}"] = flat[name].meta.get("ucd", "")
+        whole = io.BytesIO()
+        hdus.writeto(whole)
+    path.write_bytes(whole.getbuffer())
 
 
 def read_catalog(path):
@@ -192,11 +241,12 @@ def read_catalog(path):
             if FORMATS[suffix] == "votable":
                 return Catalog(read_votable(path), copy=False)
             table = Catalog(QTable.read(path, format=FORMATS[suffix]), copy=False)
-    except (OSError, ValueError) as error:
-        raise FileError(f"{str(path)!r} is not a catalogue that jaisp can read: {error}") from None
-    stored = table.meta.pop(_META_KEY.upper(), None)
-    if stored is not None:
-        table.meta = json.loads(stored)
+        stored = table.meta.pop(_META_KEY.upper(), None)
+        if stored is not None:
+            table.meta = dict(json.loads(stored))
+    except Exception as error:  # readers of damaged files raise nearly anything
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise FileError(f"{str(path)!r} is not a catalogue that jaisp can read: {what}") from None
     for name in table.colnames:
         if shape := (table[name].info.meta or {}).pop(_SHAPE_KEY, None):
             table[name] = table[name].reshape(0, *shape)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jaisp.exceptions import FileError, suggest
+from jaisp.exceptions import ConfigError, FileError, suggest
 
 __all__ = [
     "check_file",
@@ -16,6 +16,7 @@ __all__ = [
     "device_and_workers",
     "fraction",
     "image_arguments",
+    "image_files",
     "progress_bar",
     "read_images",
     "set_workers",
@@ -134,6 +135,28 @@ def image_arguments(parser, rubin, euclid):
             f"--{survey}-zero-point", type=float, metavar="MAG",
             help="AB zero point of the pixels (from the files)",
         )  # fmt: skip
+
+
+def image_files(args):
+    """
+    List the files that `image_arguments` were given.
+
+    Raises
+    ------
+    ConfigError
+        If something is said of a survey's images and there are none.
+    """
+    files = []
+    for survey in ("rubin", "euclid"):
+        images, psfs = getattr(args, survey), getattr(args, f"{survey}_psf") or []
+        said = {"psf": bool(psfs), "zero-point": getattr(args, f"{survey}_zero_point") is not None}
+        for name, given in said.items():
+            if given and not images:
+                raise ConfigError(
+                    f"--{survey}-{name} is given, but no image that it is of; give --{survey} too"
+                )
+        files += [*images, *psfs]
+    return files
 
 
 def read_images(args):

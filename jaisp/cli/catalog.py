@@ -8,6 +8,7 @@ from jaisp.cli._common import (
     device_and_workers,
     fraction,
     image_arguments,
+    image_files,
     progress_bar,
     read_images,
     set_workers,
@@ -58,7 +59,7 @@ def add_parser(commands):
 
 def run(args):
     """Run the command."""
-    inputs = [*args.rubin, *args.euclid]
+    inputs = image_files(args)
     if not inputs:
         raise ConfigError("there is nothing to do: give --rubin, --euclid or both")
     check_file(args.output, inputs=inputs, suffixes=TABLE_SUFFIXES)

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from jaisp.catalog import COLUMNS, FLAGS, decode_flags, embedding_map, most_similar
-from jaisp.catalog.columns import values
+from jaisp.catalog.columns import stored_wcs, values
 from jaisp.catalog.drawing import aligned, grid_angle
 from jaisp.exceptions import ConfigError, FileError
 from jaisp.files import atomic_path
@@ -161,9 +161,8 @@ def _sky(table, images):
 
 def _own_wcs(table):
     """The catalogue's grid, or, where its metadata have none, one with north up."""
-    stored = table.meta.get("grid", {}).get("wcs")
-    if stored:
-        return WCS(stored)
+    if (stored := stored_wcs(table)) is not None:
+        return stored
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.crval = table["sky_centroid"][0].ra.deg, table["sky_centroid"][0].dec.deg
@@ -175,7 +174,7 @@ def _north(wcs, nx, ny):
     """Unit vectors to the north and to the east in pixels."""
     if wcs is None:
         return [[0, 1], [-1, 0]]
-    middle = wcs.pixel_to_world(nx / 2, ny / 2)
+    middle = wcs.pixel_to_world(nx / 2, ny / 2).icrs
     vectors = []
     for angle in (0, 90):
         step = np.subtract(

@@ -106,6 +106,9 @@ def test_the_edge_and_mistakes(scene):
     edge["sky_centroid"] = pair.wcs.pixel_to_world([18.0, 30.0], [150.0, 150.0])
     image = deblended_image(edge, pair, 1, "VIS", size=8 * u.arcsec)
     assert np.nanmax(image.data) < 0.1 * pair.euclid.data["VIS"][150, 30]
+    edge["sky_centroid"] = pair.wcs.pixel_to_world([-2000.0, 30.0], [150.0, 150.0])
+    with pytest.raises(ConfigError, match="object 1 lies outside the image of VIS"):
+        deblended_image(edge, pair, 1, "VIS")
     with pytest.raises(ConfigError, match="no object 7 in this catalogue of 3"):
         deblended_image(table, pair, 7, "VIS")
     with pytest.raises(BandError, match="'H' is not in these images; allowed: i, VIS"):

@@ -11,7 +11,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.io.votable import parse
-from astropy.table import MaskedColumn, QTable
+from astropy.table import MaskedColumn, QTable, vstack
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
@@ -61,7 +61,7 @@ def table():
     table.meta = {
         "versions": {"jaisp": "0.1"},
         "threshold": 0.5,
-        "grid": {"pixel_scale_arcsec": 0.1, "wcs": dict(wcs.to_header())},
+        "grid": {"pixel_scale_arcsec": 0.1, "shape": [60, 60], "wcs": dict(wcs.to_header())},
     }
     describe_columns(table)
     return table
@@ -191,6 +191,14 @@ class TestRegions:
         assert path.read_text() == before
         assert [entry.name for entry in tmp_path.iterdir()] == ["catalog.reg"]
 
+    def test_a_catalogue_joined_from_two_has_no_grid(self, table):
+        joined = vstack([table, table], metadata_conflicts="silent")
+        with pytest.raises(ConfigError, match="was joined from several"):
+            to_regions(joined)
+        joined.meta = {"patches": [table.meta, table.meta]}
+        with pytest.raises(ConfigError, match="hold no WCS"):
+            to_regions(joined)
+
     def test_colours(self, table):
         colours = [region.visual["color"] for region in to_regions(table)]
         assert colours == ["green", "red", "cyan"]
@@ -224,6 +232,8 @@ def test_hats(table, tmp_path, monkeypatch):
     assert rows["rubin_slot"].isna().all()
     with pytest.raises(FileError, match="it exists; choose another name"):
         write_hats(table, tmp_path / "sky")
+    with pytest.raises(ConfigError, match="name='my cat' is no name"):
+        write_hats(table, tmp_path / "named", name="my cat")
 
     def fails(self, path, **options):
         (path / "part").write_text("half of it")

@@ -1,15 +1,19 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Catalogues survive each format whole; a failed write leaves nothing."""
 
+import re
+
 import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, vstack
 from astropy.utils.masked import Masked
 
 from jaisp.catalog import FLAGS, Catalog, decode_flags, flag_value, read_catalog, write_catalog
 from jaisp.exceptions import ConfigError, FileError
+from jaisp.files import atomic_path
 
 
 @pytest.fixture
@@ -49,6 +53,80 @@ def test_round_trip(table, tmp_path, suffix):
     np.testing.assert_array_equal(again["rubin_sky_centroid"].ra.mask, [False, True, False])
     np.testing.assert_array_equal(again["rubin_unrecognized_blend"], table["rubin_unrecognized_blend"])
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_parquet_has_no_values_under_masks(table, tmp_path):
+    """Other readers would take them for values: a slot at the first pixel, a separation of zero."""
+    pytest.importorskip("pyarrow")
+    pandas = pytest.importorskip("pandas")
+    write_catalog(table, tmp_path / "catalog.parquet")
+    frame = pandas.read_parquet(tmp_path / "catalog.parquet")
+    for name in ("separation", "rubin_sky_centroid.ra", "rubin_sky_centroid.dec"):
+        assert np.isnan(frame[name]).tolist() == [False, True, False]
+    assert frame["rubin_slot"].tolist() == [4, -1, 6]
+    # The caller's table stays as it was.
+    assert table["separation"].unmasked.value.tolist() == [1, 0, 3]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet", "vot"])
+def test_columns_that_may_be_masked_are_so_where_nothing_is(table, tmp_path, suffix):
+    """``~table["rubin_slot"].mask`` is how a user asks for objects that both surveys see."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("pandas")
+    write_catalog(table[::2], tmp_path / f"catalog.{suffix}")
+    again = read_catalog(tmp_path / f"catalog.{suffix}")
+    assert again["rubin_slot"].mask.tolist() == [False, False]
+
+
+def test_files_of_images_are_not_replaced(table, tmp_path):
+    path = tmp_path / "psf.fits"
+    fits.writeto(path, np.ones((9, 9)))
+    with pytest.raises(FileError, match="it holds images; choose another name"):
+        write_catalog(table, path)
+    write_catalog(table, tmp_path / "catalog.fits")
+    write_catalog(table[:1], tmp_path / "catalog.fits")
+    assert len(read_catalog(tmp_path / "catalog.fits")) == 1
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot", "parquet"])
+def test_damaged_files_are_refused_in_one_line(table, tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("pandas")
+    path = tmp_path / f"catalog.{suffix}"
+    write_catalog(table, path)
+    whole = path.read_bytes()
+    rng, refused = np.random.default_rng(1), []
+    for _ in range(12):
+        damaged = bytearray(whole)
+        for place in rng.integers(len(whole), size=len(whole) // 50):
+            damaged[place] ^= 0x55
+        path.write_bytes(damaged)
+        try:
+            read_catalog(path)  # pixels may be damaged without anyone's notice
+        except FileError as error:
+            refused.append(str(error))
+    for text in refused:
+        assert re.fullmatch(".* is not a catalogue that jaisp can read: .+", text)
+    assert refused
+
+
+def test_metadata_that_is_none_is_refused(table, tmp_path):
+    path = tmp_path / "catalog.fits"
+    write_catalog(table, path)
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].header["JAISP_META"] = "[1, 2"
+    with pytest.raises(FileError, match="is not a catalogue that jaisp can read"):
+        read_catalog(path)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with atomic_path(tmp_path / "a.txt") as first, atomic_path(tmp_path / "a.txt") as second:
+        assert first != second
+        first.write_text("1")
+        second.write_text("2")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.filterwarnings("error")

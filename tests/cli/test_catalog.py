@@ -115,6 +115,19 @@ class TestOutput:
         path = write_euclid(workplace / "euclid_VIS.fits", "VIS")
         refuse("it is an input; choose another name", "--euclid", path, output="euclid_VIS.fits")
         refuse("it is an input; choose another name", "--euclid", f"VIS={path}", output="euclid_VIS.fits")
+        psf = workplace / "psf.fits"
+        fits.writeto(psf, np.ones((9, 9)))
+        before = psf.read_bytes()
+        options = "--euclid", path, "--euclid-psf", psf
+        refuse("it is an input; choose another name", *options, output="psf.fits")
+        # Nor any other file of images, such as an RMS map beside its image.
+        refuse("it holds images; choose another name", "--euclid", path, output="psf.fits")
+        assert psf.read_bytes() == before
+
+    def test_what_is_said_of_images_that_are_not_given(self, refuse, workplace):
+        path = write_euclid(workplace / "euclid_VIS.fits", "VIS")
+        refuse("--rubin-psf is given, but no image", "--euclid", path, "--rubin-psf", "psf.fits")
+        refuse("--rubin-zero-point is given.*give --rubin too", "--euclid", path, "--rubin-zero-point", "27")
 
     def test_not_writable(self, survey_files, refuse, monkeypatch):
         def forbid(*args, **kwargs):
