@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """From images to a table: what happens around detection and measurement."""
 
+from types import SimpleNamespace
+
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import QTable
@@ -16,8 +19,9 @@ from jaisp.catalog import (
     slot_attention,
     write_catalog,
 )
-from jaisp.catalog.build import _measure_noise, _ranked
+from jaisp.catalog.build import _measure_noise, _ranked, _widen_errors
 from jaisp.catalog.drawing import aligned
+from jaisp.catalog.offsets import OffsetField
 from jaisp.catalog.table import provenance
 from jaisp.exceptions import ConfigError, JaispWarning
 from jaisp.io import align
@@ -91,6 +95,19 @@ def test_an_unknown_offset_is_in_the_errors_of_rubins_positions():
     table = model.catalog(rubin)
     assert table.meta["astrometric_offset"]["error_mas"] == 0
     assert table["ra_err"].to_value("mas").max() < 20
+
+
+def test_errors_of_positions_that_rest_on_rubin_hold_those_of_the_offset():
+    snr = {"rubin": np.array([6.0, 20.0, 6.0]), "euclid": np.array([0.0, 5.0, 50.0])}
+    places = SimpleNamespace(significance=snr.get, x=np.arange(3.0), y=np.arange(3.0))
+    table = QTable({name: [10.0, 10.0, 10.0] * u.mas for name in ("ra_err", "dec_err")})
+    table["ra_err"].info.description = "kept"
+    _widen_errors(table, places, OffsetField(covariance=np.full((2, 1, 1), 0.3**2), n_matches=9))
+    # Half as large again where faint, and .3 pixels; the third is placed by Euclid.
+    expected = [np.hypot(15, 30), np.hypot(10, 30), 10]
+    for name in ("ra_err", "dec_err"):
+        np.testing.assert_allclose(table[name].to_value(u.mas), expected)
+    assert table["ra_err"].info.description == "kept"
 
 
 def test_images_are_aligned_as_the_catalogue_was(monkeypatch):

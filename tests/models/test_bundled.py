@@ -10,7 +10,7 @@ import torch
 from astropy.wcs import WCS
 
 from jaisp import DETRJEPA, SurveyImage
-from jaisp.models import VIEWS
+from jaisp.models import VIEWS, crop_window
 from jaisp.simulation import NoiseBank, SceneConfig, draw_tile, make_scene
 
 GOLDEN = Path(__file__).with_name("golden_detr_jepa.json")
@@ -165,6 +165,37 @@ def test_finds_sources_where_they_are(seen):
         false += (distance[:, truth["snr"] > 2].min(axis=1) > 5).sum()
     assert found / total > 0.9
     assert false / found < 0.09
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("shift", [4, 8])
+def test_an_object_is_the_same_wherever_it_lies_in_its_patch(model, seen, view, shift):
+    """The pixels do not change, only where they are cut into patches of 16."""
+    batch, _, _ = seen
+    few = {key: value[:8] for key, value in batch.items()}
+    slots = []
+    for corner in (0, shift):
+        window = (corner, corner + 224, corner, corner + 224)
+        with torch.inference_mode():
+            found = model(crop_window(few, window), views=(view,))[view].to_numpy()
+        slots.append(found | {"x": found["x"] + corner, "y": found["y"] + corner})
+    same, other = [], []
+    for k in range(8):
+        first, second = (
+            {
+                name: one[name][k][one["valid"][k] & (one["activity_logit"][k] > 2)]
+                for name in ("x", "y", "embedding")
+            }
+            for one in slots
+        )
+        distance = np.hypot(first["x"][:, None] - second["x"], first["y"][:, None] - second["y"])
+        inside = np.abs(first["x"] - 116) + np.abs(first["y"] - 116) < 150
+        cosine = first["embedding"] @ second["embedding"].T
+        same.extend(cosine[(distance < 2) & inside[:, None]])
+        other.extend(cosine[distance > 20])
+    assert len(same) > 50
+    assert np.median(same) > 0.8
+    assert np.mean(other) < 0.2
 
 
 @pytest.mark.parametrize("views", [("rubin", "euclid"), ("joint", "rubin"), ("joint", "euclid")])
