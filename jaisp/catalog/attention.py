@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from astropy import units as u
 
+from jaisp.catalog.columns import arcsec
 from jaisp.catalog.detection import decode_tile
 from jaisp.catalog.drawing import (
     INK,
@@ -185,7 +186,7 @@ def plot_attention(model, table, images, ids=None, *, view="joint", layer=None, 
     pictures = [(image, rgb(image)) for image in reversed(survey_images(pair, table))]
     if view == "rubin":
         pictures = pictures[-1:]
-    half = half_width.to_value(u.arcsec) / EUCLID.pixel_scale
+    half = float(arcsec(half_width, "half_width")) / EUCLID.pixel_scale
     for panel, look, row in zip(panels, looks, chosen_rows(table, ids, _MAX_PANELS), strict=False):
         there = [both for both in pictures if covered(row, both[0])]
         _draw_look(panel, look, _of_layer(look.weights, layer), *(there or pictures)[0], half)

@@ -250,15 +250,23 @@ def crossmatch(table1, table2, *, radius=1 * u.arcsec, embedding=True, default_e
     Raises
     ------
     ConfigError
-        If a table has no positions, an angle no unit, or the embeddings are of different length.
+        If a table has no positions, an angle no unit or is not positive, or the embeddings are of different
+        length.
     """
     columns = ("index1", "index2", "separation", "match_similarity", "match_probability")
     for table in (table1, table2):
-        if "sky_centroid" not in table.colnames:
+        if not isinstance(table["sky_centroid"] if "sky_centroid" in table.colnames else None, SkyCoord):
             raise ConfigError(
-                f"a table to match needs a sky_centroid column; it has {', '.join(table.colnames)}"
+                "a table to match needs a sky_centroid column of SkyCoord; it has "
+                f"{', '.join(table.colnames)}"
             )
-    default, radius = arcsec(default_error, "default_error"), float(arcsec(radius, "radius"))
+    default, radius = (
+        float(arcsec(angle, name)) for angle, name in ((default_error, "default_error"), (radius, "radius"))
+    )
+    if not (radius > 0 and default > 0):
+        raise ConfigError(
+            f"radius {radius:g} arcsec and default_error {default:g} arcsec must be larger than 0"
+        )
     tables = table1, table2
     rows, sky = zip(*(_with_places(table) for table in tables), strict=True)
     if not len(rows[0]) or not len(rows[1]):

@@ -59,6 +59,11 @@ def aligned(images, table):
         return images
     from jaisp.io import align
 
+    if not isinstance(images, (tuple, list)) or len(images) != 2:
+        raise ConfigError(
+            f"images is a {type(images).__name__}; give a pair that align made, or (rubin, euclid), of which "
+            "either may be None"
+        )
     return align(*images, region=table.meta.get("grid", {}).get("region", "union"))
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from astropy import units as u
 
 from jaisp.catalog import drawing
+from jaisp.catalog.columns import arcsec
 from jaisp.exceptions import ConfigError, ImageError, MissingDependencyError
 
 __all__ = ["plot_catalog", "plot_crossmatch", "plot_cutouts", "require_matplotlib", "rgb"]
@@ -160,7 +161,7 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
     Raises
     ------
     ConfigError
-        If an id is not in the table, there is none, or the table has no rows.
+        If an id is not in the table, there is none, the table has no rows, or ``size`` is no angle.
     MissingDependencyError
         If matplotlib is not installed.
     """
@@ -181,7 +182,7 @@ def plot_cutouts(table, images, ids=None, *, size=4 * u.arcsec):
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
     for (image, band), panel in zip(columns, panels[0], strict=True):
         panel.set_title(f"{image.survey.label}\n{band}", color=drawing.INK, fontsize=8)
-    half = size.to_value(u.arcsec) / 2
+    half = float(arcsec(size, "size")) / 2
     for row, line in zip(rows, panels, strict=True):
         line[0].set_ylabel(str(row["id"]), color=drawing.INK, rotation=0, ha="right", va="center")
         for (image, band), panel in zip(columns, line, strict=True):

@@ -3,6 +3,7 @@
 
 import html
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -102,15 +103,15 @@ def make_report(table, images=None, *, title="jaisp catalogue", max_objects=5000
     }
     parts = files("jaisp.report")
     page = parts.joinpath("page.html").read_text(encoding="utf-8")
-    for name, text in (
-        ("title", html.escape(title)),
-        ("style", parts.joinpath("page.css").read_text(encoding="utf-8")),
-        ("script", parts.joinpath("page.js").read_text(encoding="utf-8")),
+    texts = {
+        "title": html.escape(title),
+        "style": parts.joinpath("page.css").read_text(encoding="utf-8"),
+        "script": parts.joinpath("page.js").read_text(encoding="utf-8"),
         # "</script>" inside a string would end the element.
-        ("data", json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
-    ):
-        page = page.replace(f"{{{{ {name} }}}}", text)
-    return page
+        "data": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    # In one pass: what stands in a title is text.
+    return re.sub(r"\{\{ (\w+) \}\}", lambda match: texts[match[1]], page)
 
 
 def _list(values, digits):

@@ -126,7 +126,7 @@ def test_pairs_over_the_whole_sky_keep_their_separation():
 
 
 def test_a_table_without_positions():
-    with pytest.raises(ConfigError, match="needs a sky_centroid column; it has ra"):
+    with pytest.raises(ConfigError, match="needs a sky_centroid column of SkyCoord; it has ra"):
         crossmatch(QTable({"ra": [1.0]}), QTable({"sky_centroid": SkyCoord([1], [1], unit="deg")}))
 
 
@@ -165,6 +165,15 @@ def test_angles_need_units_and_embeddings_one_length():
     with pytest.raises(ConfigError, match=r"shape \(8,\) and \(5,\) cannot be compared"):
         crossmatch(table, short)
     assert len(crossmatch(table, short, embedding=False)) == 2
+
+
+def test_angles_that_cannot_be():
+    table = QTable({"sky_centroid": SkyCoord([150.0], [2.0], unit="deg")})
+    for options in ({"radius": -1 * u.arcsec}, {"radius": np.nan * u.arcsec}, {"default_error": 0 * u.mas}):
+        with pytest.raises(ConfigError, match="must be larger than 0"):
+            crossmatch(table, table, **options)
+    with pytest.raises(ConfigError, match="column of SkyCoord"):
+        crossmatch(table, QTable({"sky_centroid": [1.0] * u.deg}))
 
 
 def test_trust_is_the_power_of_the_odds():

@@ -166,6 +166,12 @@ class TestCutouts:
             plots.plot_cutouts(table[:0], pair)
         with pytest.raises(ConfigError, match="no object is asked for"):
             plots.plot_cutouts(table, pair, [])
+        with pytest.raises(ConfigError, match="size is without a unit; allowed: an angle"):
+            plots.plot_cutouts(table, pair, [1], size=4)
+        with pytest.raises(
+            ConfigError, match="images is a SurveyImage; give a pair"
+        ):
+            plots.plot_cutouts(table, pair.rubin, [1])
 
 
 class TestCrossmatch:
