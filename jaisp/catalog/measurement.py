@@ -231,8 +231,10 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
                 moving = [group for group in moving if not small[group].all()]
         failed = np.hypot(*(state[:, :2] - start[:, :2]).T) > _FARTHEST
         failed |= (state[:, 2] - start[:, 2] > _MOST_GROWTH) & (solver.snr < _EXEMPT_SNR)
+        failed |= ~np.isfinite(state).all(axis=1)
         # On one spot two sources share their light as noise likes it.
-        failed[cKDTree(state[:, :2]).query_pairs(_ONE_SPOT, output_type="ndarray").ravel()] = True
+        places = np.where(failed[:, None], start[:, :2], state[:, :2])
+        failed[cKDTree(places).query_pairs(_ONE_SPOT, output_type="ndarray").ravel()] = True
         state[failed] = start[failed]
         away = solver.flux[failed]
         solver.choose_sizes(state)

@@ -3,7 +3,14 @@
 
 from pathlib import Path
 
-from jaisp.cli._common import check_file, count, image_arguments, read_images, tell_findings
+from jaisp.cli._common import (
+    check_file,
+    count,
+    image_arguments,
+    image_files,
+    read_images,
+    tell_findings,
+)
 
 __all__ = ["add_parser", "run"]
 
@@ -37,7 +44,7 @@ def add_parser(commands):
 
 def run(args):
     """Run the command."""
-    inputs = [args.catalog, *args.rubin, *args.euclid]
+    inputs = [args.catalog, *image_files(args)]
     check_file(args.output, inputs=inputs, suffixes=(".html", ".htm"))
 
     from jaisp.catalog import read_catalog
