@@ -168,9 +168,7 @@ class TestCutouts:
             plots.plot_cutouts(table, pair, [])
         with pytest.raises(ConfigError, match="size is without a unit; allowed: an angle"):
             plots.plot_cutouts(table, pair, [1], size=4)
-        with pytest.raises(
-            ConfigError, match="images is a SurveyImage; give a pair"
-        ):
+        with pytest.raises(ConfigError, match="images is a SurveyImage; give a pair"):
             plots.plot_cutouts(table, pair.rubin, [1])
 
 
