@@ -98,13 +98,13 @@ def test_an_unknown_offset_is_in_the_errors_of_rubins_positions():
 
 
 def test_errors_of_positions_that_rest_on_rubin_hold_those_of_the_offset():
-    snr = {"rubin": np.array([6.0, 20.0, 6.0]), "euclid": np.array([0.0, 5.0, 50.0])}
+    snr = {"rubin": np.array([6.0, 30.0, 6.0]), "euclid": np.array([0.0, 5.0, 50.0])}
     places = SimpleNamespace(significance=snr.get, x=np.arange(3.0), y=np.arange(3.0))
     table = QTable({name: [10.0, 10.0, 10.0] * u.mas for name in ("ra_err", "dec_err")})
     table["ra_err"].info.description = "kept"
     _widen_errors(table, places, OffsetField(covariance=np.full((2, 1, 1), 0.3**2), n_matches=9))
-    # Half as large again where faint, and .3 pixels; the third is placed by Euclid.
-    expected = [np.hypot(15, 30), np.hypot(10, 30), 10]
+    # Larger where faint, and .3 pixels; the third is placed by Euclid.
+    expected = [np.hypot(11.5, 30), np.hypot(10, 30), 10]
     for name in ("ra_err", "dec_err"):
         np.testing.assert_allclose(table[name].to_value(u.mas), expected)
     assert table["ra_err"].info.description == "kept"
