@@ -29,7 +29,7 @@ __all__ = ["catalog_pair", "make_catalog"]
 _CANDIDATE_LOGIT = -2.2  # network probability 0.1: below, nothing becomes a row
 _LIKELY = 0.5  # activity from which a candidate takes light from its neighbours
 _PLACED_SNR = 6.0  # from which Euclid has a say in where a source is
-# Of positions that rest on Rubin alone: S/N, and what their errors lack there (pulls on the calibration skies).
+# Of positions that rest on Rubin alone: S/N, and what errors lack there by pulls on the calibration skies.
 _FAINT = ((16.0, 24.0), (1.15, 1.0))
 _DOUBLE = 1.2  # pixels: two joint slots nearer than this are one object
 
