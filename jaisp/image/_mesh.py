@@ -16,7 +16,7 @@ _LEAST_SKY = 0.15
 # Sky values kept for the statistics of the whole image.
 _SAMPLE = 400_000
 _SURFACE_POINTS = 40_000
-_COARSE = 3  # first fits of a surface, to all but the brightest sixth
+_LEAST_KEPT = 0.2  # share of the values near the mode below which it is not that of the sky
 
 
 @dataclass
@@ -164,18 +164,19 @@ def _fit_surface(data, variance, mask, sd, order):
     powers = _terms(order)
     terms = np.stack([np.ones(values.size)] + [u**i * v**j for i, j in powers], axis=1)
     fit = np.zeros(terms.shape[1])
-    for number in range(30):
+    for _ in range(30):
         rest = values - terms @ fit
         mode, spread = sky_statistics(rest)
-        low, high = mode - 3 * spread, mode + spread
-        if number < _COARSE:  # a steep slope has no mode but at its lower end
+        kept = (rest < mode + spread) & (rest > mode - 3 * spread)
+        steep = np.mean(kept) < _LEAST_KEPT
+        if steep:  # its lower end passes for the mode of a slope: all but the brightest sixth instead
             low, high = np.percentile(rest, (2, 84))
-        kept = (rest <= high) & (rest >= low)
+            kept = (rest <= high) & (rest >= low)
         if np.count_nonzero(kept) < 20 or not spread > 0:
             return {}
         change = np.linalg.lstsq(terms[kept], rest[kept], rcond=None)[0]
         fit += change
-        if number >= _COARSE and np.abs(terms[kept] @ change).max() < 0.02 * spread:
+        if not steep and np.abs(terms[kept] @ change).max() < 0.02 * spread:
             break
     pieces = np.count_nonzero(kept) * step**2 / max(_piece(sd), step**2)
     if np.var(terms[kept, 1:] @ fit[1:]) * pieces < 12 * len(powers) * spread**2:

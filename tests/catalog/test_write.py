@@ -16,6 +16,13 @@ from jaisp.exceptions import ConfigError, FileError
 from jaisp.files import atomic_path
 
 
+def require(suffix):
+    """Skip a test of a format whose packages are not there."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("pandas")
+
+
 @pytest.fixture
 def table():
     mask = np.array([False, True, False])
@@ -35,9 +42,7 @@ def table():
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet"])
 def test_round_trip(table, tmp_path, suffix):
-    if suffix == "parquet":
-        pytest.importorskip("pyarrow")
-        pytest.importorskip("pandas")
+    require(suffix)
     path = tmp_path / f"catalog.{suffix}"
     write_catalog(table, path)
     again = read_catalog(path)
@@ -71,9 +76,7 @@ def test_parquet_has_no_values_under_masks(table, tmp_path):
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet", "vot"])
 def test_columns_that_may_be_masked_are_so_where_nothing_is(table, tmp_path, suffix):
     """``~table["rubin_slot"].mask`` is how a user asks for objects that both surveys see."""
-    if suffix == "parquet":
-        pytest.importorskip("pyarrow")
-        pytest.importorskip("pandas")
+    require(suffix)
     write_catalog(table[::2], tmp_path / f"catalog.{suffix}")
     again = read_catalog(tmp_path / f"catalog.{suffix}")
     assert again["rubin_slot"].mask.tolist() == [False, False]
@@ -93,9 +96,7 @@ def test_files_of_images_are_not_replaced(table, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot", "parquet"])
 def test_damaged_files_are_refused_in_one_line(table, tmp_path, suffix):
-    if suffix == "parquet":
-        pytest.importorskip("pyarrow")
-        pytest.importorskip("pandas")
+    require(suffix)
     path = tmp_path / f"catalog.{suffix}"
     write_catalog(table, path)
     whole = path.read_bytes()
