@@ -12,6 +12,7 @@ from jaisp.exceptions import ConfigError, FileError, suggest
 from jaisp.models.config import DETRJEPAConfig, config_from_dict
 from jaisp.simulation import SceneConfig
 from jaisp.training.objectives import objective_class
+from jaisp.training.optimizers import OPTIMIZERS
 from jaisp.training.regularizers import REGULARIZERS
 
 __all__ = ["DataConfig", "LossConfig", "ObjectiveConfig", "OptimizerConfig", "TrainingConfig", "load_config"]
@@ -157,6 +158,9 @@ class OptimizerConfig:
 
     Parameters
     ----------
+    kind : {"adamw", "muon"}
+        AdamW for all parameters, or Muon for matrices and kernels and AdamW for the others; see
+        `jaisp.training.optimizers`.
     batch_size : int
         Tiles that pass the model at a time, on each device.
     accumulate : int
@@ -166,7 +170,7 @@ class OptimizerConfig:
     jepa_start : float
         Fraction of the steps after which the per-survey passes and the predictive loss begin.
     learning_rate, weight_decay, clip : float
-        AdamW and gradient clipping; flat, then a cosine over the last 70 %.
+        Of the optimiser and of gradient clipping; flat, then a cosine over the last 70 %.
     warmup : int
         Steps over which the learning rate rises to its value; fewer suit a short run.
     ema : float
@@ -185,6 +189,7 @@ class OptimizerConfig:
         Write the metrics for TensorBoard too, into the run's folder.
     """
 
+    kind: str = "adamw"
     batch_size: int = 8
     accumulate: int = 1
     steps: int = 6000
@@ -203,6 +208,11 @@ class OptimizerConfig:
     tensorboard: bool = False
 
     def __post_init__(self):
+        if self.kind not in OPTIMIZERS:
+            raise ConfigError(
+                f"unknown optimizer kind {self.kind!r}{suggest(self.kind, OPTIMIZERS)}; "
+                f"allowed: {', '.join(OPTIMIZERS)}"
+            )
         for name in ("batch_size", "accumulate", "steps", "warmup", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -18,6 +18,7 @@ from jaisp.training._launch import launch, total_over_processes
 from jaisp.training._run_files import RunFiles
 from jaisp.training.config import TrainingConfig, load_config
 from jaisp.training.objectives import objective_class
+from jaisp.training.optimizers import make_optimizers
 
 __all__ = ["TrainingError", "check", "train"]
 
@@ -51,17 +52,6 @@ def _freeze(model, trainable):
         parameter.requires_grad_(not trainable or name.startswith(tuple(trainable)))
 
 
-def _optimizer(model, config):
-    learning = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in learning if p.ndim > 1]
-    vectors = [p for p in learning if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-
-
 class _Step(torch.nn.Module):
     """
     The objective as one module.
@@ -88,10 +78,14 @@ def _plain(values):
 
 
 def _fixed(config):
-    """What a resumed run must have as before: the model, and what learns, of which alone moments are kept."""
-    # Checkpoints of before there was a choice have none, and all learned.
-    objective = config.get("objective", {})
-    return {**_plain(config["model"]), "trainable": _plain(objective.get("trainable", ()))}
+    """What a resumed run must have as before: the model, what learns, and how, of which moments are kept."""
+    # Checkpoints of before there was a choice have none: all learned, by AdamW.
+    objective, optimizer = config.get("objective", {}), config.get("optimizer", {})
+    return {
+        **_plain(config["model"]),
+        "trainable": _plain(objective.get("trainable", ())),
+        "optimizer": optimizer.get("kind", "adamw"),
+    }
 
 
 def _changes(before, now, section=""):
@@ -106,7 +100,7 @@ def _changes(before, now, section=""):
 
 
 class _Run:
-    """State of a run: model, averaged model, optimiser, step."""
+    """State of a run: model, averaged model, optimisers, step."""
 
     def __init__(self, config, fabric, folder, *, check, progress):
         self.config, self.fabric = config, fabric
@@ -122,8 +116,10 @@ class _Run:
             )
         self.model = self.objective.model
         _freeze(self.model, config.objective.trainable)
-        self.optimizer = _optimizer(self.model, config.optimizer)
-        self.module, self.optimizer = fabric.setup(_Step(self.objective), self.optimizer)
+        fabric.to_device(self.model)  # optimisers may keep what lies beside the parameters
+        self.module, *self.optimizers = fabric.setup(
+            _Step(self.objective), *make_optimizers(self.model, config.optimizer)
+        )
         self.average = copy.deepcopy(self.model).eval()
         self.step = 0
         self.model.train()
@@ -135,7 +131,7 @@ class _Run:
             "config": {**self.config.to_dict(), "model": self.model.config.to_dict()},
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
     def load(self, state, path):
@@ -157,25 +153,27 @@ class _Run:
         others = "; ".join(_changes(_plain(state["config"]), _plain(self.state()["config"])))
         if others and self.fabric.is_global_zero:
             logger.warning("%r goes on with other settings than it began with: %s", str(path.parent), others)
-        self.optimizer.load_state_dict(state["optimizer"])
+        # Checkpoints of before there was a choice have one optimiser's.
+        states = state["optimizers"] if "optimizers" in state else [state["optimizer"]]
+        for optimizer, moments in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(moments)
         self.step = state["step"]
 
     def take_step(self, batches):
         """One optimiser step over ``accumulate`` batches: numbers summed over them, and seconds waited."""
-        fabric, optimizer, sums, waited = self.fabric, self.config.optimizer, {}, 0.0
-        for group in self.optimizer.param_groups:
-            group["lr"] = _learning_rate(self.step, optimizer)
-        self.optimizer.zero_grad(set_to_none=True)
-        for part in range(optimizer.accumulate):
+        fabric, config, sums, waited = self.fabric, self.config.optimizer, {}, 0.0
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = _learning_rate(self.step, config)
+            optimizer.zero_grad(set_to_none=True)
+        for part in range(config.accumulate):
             start = time.monotonic()
             batch = fabric.to_device(next(batches))
             waited += time.monotonic() - start
             # What the losses draw depends on the batch alone, wherever it is computed.
-            number = (
-                self.step * optimizer.accumulate + part
-            ) * self.fabric.world_size + self.fabric.global_rank
-            torch.manual_seed(optimizer.seed + 1000003 * (number + 1))
-            last = part == optimizer.accumulate - 1
+            number = (self.step * config.accumulate + part) * fabric.world_size + fabric.global_rank
+            torch.manual_seed(config.seed + 1000003 * (number + 1))
+            last = part == config.accumulate - 1
             with fabric.no_backward_sync(self.module, enabled=not last):
                 total, numbers = self.module(batch, self.step)
                 if not math.isfinite(numbers["loss"]):
@@ -184,17 +182,18 @@ class _Run:
                         f"the loss is not finite at step {self.step}: {bad}; look for bad pixels in the "
                         "data, or lower [optimizer] learning_rate"
                     )
-                fabric.backward(total / optimizer.accumulate)
+                fabric.backward(total / config.accumulate)
             for name, value in numbers.items():
                 add, n = sums.get(name, (0.0, 0))
                 sums[name] = (add + value, n + 1)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), optimizer.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         if not torch.isfinite(norm):
             raise TrainingError(
                 f"the gradient is not finite at step {self.step}, the loss is {numbers['loss']:.3g}; "
                 "lower [optimizer] learning_rate, or use precision = 'float32'"
             )
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         self.update_average()
         return sums, waited

@@ -64,7 +64,7 @@ def run_python(code, folder, *, n_processes=1):
 
 def parameters_and_gradients(folder):
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    moments = [moment["exp_avg"] for moment in state["optimizer"]["state"].values()]
+    moments = [moment["exp_avg"] for moment in state["optimizers"][0]["state"].values()]
     weights = {name: value for name, value in state["model"].items() if "projector_norm" not in name}
     return [*weights.values(), *moments]
 
