@@ -48,10 +48,10 @@ def pairs_of(model, field):
     error = [_ERROR_SCALE * PIXEL * np.hypot(one.x_err, one.y_err) / np.sqrt(2) for one in (rubin, euclid)]
     systematic = _SHARPEST if offset.n_matches else UNKNOWN_OFFSET
     variance = error[0][i] ** 2 + error[1][j] ** 2 + systematic**2
-    area = np.prod(np.ptp(np.concatenate([first, second]), axis=0))
+    density = max(len(first), len(second)) / np.prod(np.ptp(np.concatenate([first, second]), axis=0))
     cosine = np.einsum("kd,kd->k", rubin.embedding[i], euclid.embedding[j]).astype(float)
     right = (source["rubin"][i] == source["euclid"][j]) & (source["rubin"][i] >= 0)
-    odds = (near.data**2 / variance, variance, len(second) / area, cosine)
+    odds = (near.data**2 / variance, variance, density, cosine)
     return odds, (i, j, len(first), len(second)), right
 
 

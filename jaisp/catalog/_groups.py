@@ -6,12 +6,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-__all__ = ["find_groups"]
-
-_LARGEST_GROUP = 24
+__all__ = ["cut_blends", "find_blends"]
 
 
-def find_groups(x, y, radius, *, reach):
+def find_blends(x, y, radius, *, reach):
     """
     Friends of friends: two sources are linked when nearer than the width of their light.
 
@@ -28,8 +26,8 @@ def find_groups(x, y, radius, *, reach):
     -------
     label : ndarray of int, shape (n,)
         Number of the blend of each source, from 0.
-    groups : list of ndarray of int
-        Members to be solved together: the blends, the largest cut into nearby pieces.
+    blends : list of ndarray of int
+        Their members.
     """
     n = len(x)
     if n == 0:
@@ -42,15 +40,34 @@ def find_groups(x, y, radius, *, reach):
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     _, label = connected_components(graph, directed=False)
     order = np.argsort(label, kind="stable")
-    blends = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
-    return label, [piece for blend in blends for piece in _cut(blend, xy)]
+    return label, np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
 
 
-def _cut(members, xy):
+def cut_blends(blends, xy, most):
+    """
+    Cut large blends into nearby pieces.
+
+    Parameters
+    ----------
+    blends : list of ndarray of int
+        From `find_blends`.
+    xy : ndarray, shape (n, 2)
+        Pixels.
+    most : int
+        Members of a piece.
+
+    Returns
+    -------
+    list of ndarray of int
+    """
+    return [piece for blend in blends for piece in _cut(blend, xy, most)]
+
+
+def _cut(members, xy, most):
     """Halve a group across its longer side until it is small enough."""
-    if len(members) <= _LARGEST_GROUP:
+    if len(members) <= most:
         return [members]
     axis = np.argmax(np.ptp(xy[members], axis=0))
     order = members[np.argsort(xy[members, axis])]
     half = len(order) // 2
-    return _cut(order[:half], xy) + _cut(order[half:], xy)
+    return _cut(order[:half], xy, most) + _cut(order[half:], xy, most)

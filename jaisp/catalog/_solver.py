@@ -56,6 +56,7 @@ class Solver:
         self.shape_variance = np.zeros((n, _N_CHANNELS))
         self.negative = np.zeros((n, _N_CHANNELS), bool)
         self.variance = np.full((n, N_SHAPE), np.inf)
+        self.xy_covariance = np.zeros(n)
         # Of each source alone in its group: curvature and slope of each survey's likelihood by x and y.
         self.pull = {plane.survey: np.zeros((n, 2, 2)) for plane in planes}
         self.drawn_at = [np.full((n, N_SHAPE + 3), np.nan) for _ in planes]
@@ -168,19 +169,21 @@ class Solver:
         self.coverage[np.ix_(members[~shown], plane.channels)] = np.nan
         place = np.column_stack([state[members], *plane.offset(*state[members, :2].T), sizes])
         moved = (place != drawn_at[members]).any(axis=1)
-        inner = np.minimum(sizes, plane.largest)
-        for kind in np.unique(np.stack([inner, rows], axis=-1)[shown], axis=0):
-            chosen = np.flatnonzero(shown & (inner == kind[0]) & (rows == kind[1]))
-            for part in np.array_split(chosen, -(-len(chosen) // BATCH)):
-                corners, values = plane.stamps(state[members[part]], int(kind[0]), int(kind[1]) - 1)
-                batches.append((part, corners, values))
+        for size, n_rows in np.unique(np.stack([sizes, rows], axis=-1)[shown], axis=0):
+            chosen = np.flatnonzero(shown & (sizes == size) & (rows == n_rows))
+            at_a_time = BATCH if size <= plane.largest else 1
+            for part in np.array_split(chosen, -(-len(chosen) // at_a_time)):
+                corners, values = plane.stamps(state[members[part]], int(size), int(n_rows) - 1)
                 fresh = np.flatnonzero(moved[part])
                 for k, stamp in zip(fresh, values[fresh, :, 0].half(), strict=True):
-                    source, corner = members[part[k]], corners[k]
-                    if sizes[part[k]] > inner[part[k]]:
-                        (corner,), wide = plane.stamps(state[[source]], int(sizes[part[k]]), 0)
-                        stamp = wide[0, :, 0].half()
-                    plane.draw(source, corner, stamp, self.flux[source, plane.channels])
+                    source = members[part[k]]
+                    plane.draw(source, corners[k], stamp, self.flux[source, plane.channels])
+                if size > plane.largest:
+                    # Cut from what is drawn: of a narrower stamp the light beyond it would come in again.
+                    edge = (int(size) - plane.largest) // 2
+                    corners = corners + edge
+                    values = values[..., edge:-edge, edge:-edge].contiguous()
+                batches.append((part, corners, values))
         drawn_at[members] = place
         stamps = {}
         while batches:
@@ -261,6 +264,8 @@ class Solver:
         limit = _MAX_STEP[where[1]]
         new[where] = state[where] + np.clip(covariance @ gradient, -limit, limit)
         self.variance[where] = np.diag(covariance)
+        at_x = np.flatnonzero(where[1] == 0)
+        self.xy_covariance[where[0][at_x]] = covariance[at_x, at_x + 1]
         # What the uncertainty of positions and shapes adds to that of the fluxes.
         self.shape_variance[at] = np.einsum("cij,jk,cik->ci", response, covariance, response).T
 

@@ -19,16 +19,16 @@ from jaisp.catalog.offsets import OffsetField
 from jaisp.catalog.table import build_table, provenance
 from jaisp.catalog.write import Catalog
 from jaisp.exceptions import ConfigError, ImageError, JaispWarning
-from jaisp.image import SurveyImage
+from jaisp.image import SurveyImage, psf_fwhm
 from jaisp.io import align
 from jaisp.io.grid import sky_jacobian
-from jaisp.surveys import EUCLID
+from jaisp.surveys import EUCLID, RUBIN
 
 __all__ = ["catalog_pair", "make_catalog"]
 
 _CANDIDATE_LOGIT = -2.2  # network probability 0.1: below, nothing becomes a row
 _LIKELY = 0.5  # activity from which a candidate takes light from its neighbours
-_PLACED_SNR = 6.0  # from which Euclid has a say in where a source is
+_PLACED_SNR = 6.0  # below it Euclid has no say in where a source is
 # Of positions that rest on Rubin alone: S/N, and what errors lack there by pulls on the calibration skies.
 _FAINT = ((16.0, 24.0), (1.15, 1.0))
 _DOUBLE = 1.2  # pixels: two joint slots nearer than this are one object
@@ -164,7 +164,9 @@ def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progre
         is_point=joint.star_logit > 0,
     )
     calibration = ActivityCalibration(**model.config.calibration.get("activity", {}))
-    measurement = _measure(pair, sources, joint.activity_logit, calibration, refine=refine, offset=offset)
+    measurement, likely = _measure(
+        pair, sources, joint.activity_logit, calibration, refine=refine, offset=offset
+    )
     probabilities = {
         "activity": calibration(
             joint.activity_logit,
@@ -182,7 +184,8 @@ def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progre
     offset = measurement.offset
     if pair.rubin is not None and pair.euclid is not None and not offset.n_matches:
         offset = OffsetField(covariance=np.full((2, 1, 1), (UNKNOWN_OFFSET / EUCLID.pixel_scale) ** 2))
-    _widen_errors(table, measurement, offset)
+    set_flag(table["flags"], "first_look", ~likely)
+    _widen_errors(table, measurement, offset, _share_of_rubin(pair, measurement))
     offset = _offset_on_sky(pair, offset)
     table.meta.update(provenance(model, pair, thresholds=thresholds, offset=offset))
     return _ranked(table, activity)
@@ -215,7 +218,7 @@ def _measure(pair, sources, logit, calibration, *, refine, offset):
     Measure all candidates, then those that are likely real once more, without the others.
 
     A large galaxy has candidates on its arms and flanks that are not worth a row of the table: solved for
-    together with it they would take its light all the same.
+    together with it they would take its light all the same. Returns the measurement, and which are likely.
     """
     first = measure(pair, sources, refine=False, iterations=0, offset=offset)
     first = first.with_model_errors(sources.is_point)
@@ -227,21 +230,33 @@ def _measure(pair, sources, logit, calibration, *, refine, offset):
     for name, values in vars(final).items():
         if isinstance(values, np.ndarray):
             getattr(result, name)[likely] = values
-    return result
+    return result, np.isin(np.arange(len(sources)), likely)
 
 
-def _widen_errors(table, measurement, offset):
+def _share_of_rubin(pair, measurement):
+    """Rubin's share in what is known of each position."""
+    knows = {RUBIN.name: 0.0, EUCLID.name: 0.0}
+    ratio = np.maximum(np.nan_to_num(measurement.flux / measurement.flux_err), 0)
+    for image, first in ((pair.rubin, 0), (pair.euclid, len(RUBIN.bands))):
+        for band in () if image is None else image.bands:
+            fwhm = psf_fwhm(image.psf[band]) * image.pixel_scale
+            width = np.hypot(fwhm, 2 * measurement.half_light_radius)
+            knows[image.survey.name] += (ratio[:, first + image.survey.index(band)] / width) ** 2
+    return knows[RUBIN.name] / np.maximum(knows[RUBIN.name] + knows[EUCLID.name], 1e-30)
+
+
+def _widen_errors(table, measurement, offset, share):
     """
-    Errors of positions that rest on Rubin alone: of faint sources larger, and with that of the offset.
+    Errors of positions with that of the offset, by Rubin's share; larger of faint sources of Rubin alone.
 
     After ``activity``, which was calibrated with the errors of the fit and of the network.
     """
     alone = measurement.significance("euclid") < _PLACED_SNR
-    factor = np.interp(measurement.significance("rubin"), *_FAINT)
+    factor = np.where(alone, np.interp(measurement.significance("rubin"), *_FAINT), 1.0)
     of_offset = np.hypot(*offset.uncertainty(measurement.x, measurement.y)) / np.sqrt(2)
+    of_offset = EUCLID.pixel_scale * np.where(alone, 1.0, share) * of_offset * u.arcsec
     for name in ("ra_err", "dec_err"):
-        wider = np.hypot(factor * table[name], EUCLID.pixel_scale * of_offset * u.arcsec)
-        table[name][alone] = wider[alone]
+        table[name][:] = np.hypot(factor * table[name], of_offset)
 
 
 def _offset_on_sky(pair, offset):

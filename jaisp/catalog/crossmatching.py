@@ -87,10 +87,10 @@ def match_positions(
         Largest separation in arcsec.
     similarity : tuple of float
         Slope and midpoint of the log odds of the cosine.
-    area : float or ndarray, shape (n,), optional
-        Area in square arcsec over which the second set would spread at the density of unrelated objects to be
-        expected, everywhere or about each object of the first. By default that of the bounding box in a
-        plane, which must be filled, and on the sphere that at the density of the nearest 50 objects.
+    area : float, optional
+        Area in square arcsec over which both sets spread, for the density of unrelated objects to be
+        expected: that of the denser set. By default that of its bounding box in a plane, which must be
+        filled, and on the sphere the density of the nearest 50 objects.
     systematic : float
         Error per axis in arcsec that all separations have beside the errors given.
     trust : float
@@ -114,9 +114,11 @@ def match_positions(
         cosine = np.full(len(i), np.nan)
     else:
         cosine = np.einsum("kd,kd->k", np.asarray(embedding1)[i], np.asarray(embedding2)[j]).astype(float)
-    if area is None:
-        area = np.maximum(_spread(xy1, xy2), np.pi * radius**2)
-    density = m / np.broadcast_to(area, n)[i]
+    # Of the denser set, wherever in the order it stands: most of its objects have no partner in the other.
+    if area is not None:
+        density = np.broadcast_to(max(n, m) / area, len(i))
+    else:
+        density = np.maximum(_density(xy1, xy2, radius)[i], _density(xy2, xy1, radius)[j])
     log_odds = pair_odds(chi2, variance, density, cosine, trust=trust, similarity=similarity)
     probability = pair_probability(i, j, log_odds, n, m)
 
@@ -134,16 +136,20 @@ def match_positions(
     )
 
 
-def _spread(xy1, xy2):
-    """Area in square arcsec that the second set fills: the bounding box, or by its density here and there."""
-    if xy1.shape[1] == 2:
-        return np.prod(np.ptp(np.concatenate([xy1, xy2]), axis=0))
+def _density(places, others, radius):
+    """Other objects per square arcsec about each place: in their bounding box, or by the nearest of them."""
+    n, least = len(others), np.pi * radius**2
+    if others.shape[1] == 2:
+        # The box of n objects is this much smaller than what they fill, along each axis.
+        box = np.prod(np.ptp(others, axis=0)) * ((n + 1) / (n - 1)) ** 2 if n > 1 else np.inf
+        both = np.prod(np.ptp(np.concatenate([places, others]), axis=0))
+        return np.full(len(places), n / max(min(box, both), least))
     # Patches far apart, of any shape and depth. The nearest may be the object itself: it is not counted.
-    k = min(_NEIGHBOURS, len(xy2) - 1)
+    k = min(_NEIGHBOURS, n - 1)
     if k < 1:
-        return 0.0
-    distance, _ = cKDTree(xy2).query(xy1, [k + 1])
-    return np.pi * distance[:, 0] ** 2 * len(xy2) / k
+        return np.full(len(places), n / least)
+    distance, _ = cKDTree(others).query(places, [k + 1])
+    return n / np.maximum(np.pi * distance[:, 0] ** 2 * n / k, least)
 
 
 def pair_odds(chi2, variance, density, cosine, *, trust=_TRUST, similarity=_SIMILARITY):

@@ -19,7 +19,7 @@ __all__ = ["blended_fraction", "deblended_image"]
 
 _RADIUS_PER_SD = 1.6  # half-light radius of an exponential disc over the sd of a Gaussian that is like it
 _REACH = 5.0  # arcsec beyond which a neighbour's light is not looked for
-_MARGIN = 64  # pixels around a cut-out from which neighbours are subtracted
+_STAMPS = (64, 128, 256, 384)  # pixels in which neighbours are drawn
 
 
 def blended_fraction(x, y, flux, half_light_radius, counts, *, fwhm):
@@ -110,19 +110,16 @@ def deblended_image(table, images, number, band, *, size=6 * u.arcsec):
         raise ConfigError(f"object {number} lies outside the image of {band}") from None
     # Of the whole cut-out: to_original_position would give the corner of its part inside the image.
     left, bottom = np.subtract(cut.origin_original, cut.origin_cutout)
-    near = np.flatnonzero(
-        (np.abs(x - left - (side - 1) / 2) < side / 2 + _MARGIN)
-        & (np.abs(y - bottom - (side - 1) / 2) < side / 2 + _MARGIN)
-        & (np.arange(len(table)) != row[0])
-    )
-    model = _model(table[near], image, band, x[near] - left, y[near] - bottom, side)
+    away = np.maximum(np.abs(x - left - (side - 1) / 2), np.abs(y - bottom - (side - 1) / 2)) - side / 2
+    near = np.flatnonzero((away < _STAMPS[-1] / 2) & (np.arange(len(table)) != row[0]))
+    model, n_subtracted = _model(table[near], image, band, x[near] - left, y[near] - bottom, side, away[near])
     return CCDData(
         cut.data - model,
         unit=u.nJy,
         wcs=cut.wcs,
         mask=bad.data > 0,
         uncertainty=StdDevUncertainty(spread.data),
-        meta={"object": int(number), "band": band, "survey": image.survey.name, "subtracted": len(near)},
+        meta={"object": int(number), "band": band, "survey": image.survey.name, "subtracted": n_subtracted},
     )
 
 
@@ -139,17 +136,15 @@ def _places(table, image):
     return image.wcs.world_to_pixel(sky)
 
 
-def _model(rows, image, band, x, y, side):
-    """Image (side, side) of the objects of some rows."""
+def _model(rows, image, band, x, y, side, away):
+    """Image (side, side) of those objects whose light reaches it from ``away``, and their number."""
     import torch
 
     from jaisp.catalog._planes import BULGE_SIZE, encircled_energy
     from jaisp.scene import half_light_factor, psf_transform, render_image, stamp_size
 
     flux = drawing.values(rows[f"{column_prefix(image.survey, band)}_flux"])
-    rows, x, y, flux = (values[np.isfinite(flux)] for values in (rows, x, y, flux))
-    if not len(rows):
-        return np.zeros((side, side))
+    rows, x, y, flux, away = (values[np.isfinite(flux)] for values in (rows, x, y, flux, away))
     ratio = (rows["semiminor_axis"] / np.maximum(rows["semimajor_axis"], 1e-6 * u.arcsec)).value
     radius = rows["half_light_radius"].to_value(u.arcsec)
     ellipticity = np.where(radius > 0, (1 - ratio) / (1 + ratio), 0)
@@ -161,14 +156,22 @@ def _model(rows, image, band, x, y, side):
         torch.from_numpy(np.asarray(values, float)) for values in (*shapes, x, y, flux, bulge)
     )
     psf = image.psf[band].astype(float)
+    sizes = stamp_size(
+        radius, e1, e2, psf_fwhm=psf_fwhm(psf) * image.pixel_scale,
+        pixel_scale=image.pixel_scale, sizes=_STAMPS,
+    )  # fmt: skip
+    # As far as the PSF image goes: the wings of a bright star reach farther than its width tells.
+    sizes = sizes.clamp(min=next((size for size in _STAMPS if size >= len(psf)), _STAMPS[-1]))
+    reaches = torch.from_numpy(away) < sizes / 2
+    if not reaches.any():
+        return np.zeros((side, side)), 0
+    radius, e1, e2, x, y, flux, bulge, sizes = (
+        values[reaches] for values in (radius, e1, e2, x, y, flux, bulge, sizes)
+    )
     # The PSF image holds a part of the light only, as for the measurement.
     psf = torch.from_numpy(psf * encircled_energy(image.psf[band], band))[None]
-    sizes = stamp_size(
-        radius, e1, e2, psf_fwhm=psf_fwhm(image.psf[band]) * image.pixel_scale,
-        pixel_scale=image.pixel_scale, sizes=(64, 128, 256),
-    )  # fmt: skip
     size = int(sizes.max())
-    return render_image(
+    model = render_image(
         psf_transform(psf, size, dealias=True),
         x,
         y,
@@ -181,4 +184,5 @@ def _model(rows, image, band, x, y, side):
         size=size,
         bulge_fraction=bulge,
         bulge_size=BULGE_SIZE,
-    )[0].numpy()
+    )
+    return model[0].numpy(), int(reaches.sum())

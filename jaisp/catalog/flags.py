@@ -52,6 +52,8 @@ _DESCRIPTIONS = {
     "large_source": "larger than the stamp on which it was measured; the flux may be low",
     "negative_light": "in some band the fit asked for a flux below -5 sigma, which was set to 0: not all "
     "light here is that of rows, as beside a saturated star",
+    "first_look": "too unlikely to be measured together with the others: place and shape are the network's, "
+    "fluxes a first look that may hold light of neighbours, and their fluxes light of this",
 }
 
 #: Every flag, in order of its bit.

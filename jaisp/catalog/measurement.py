@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from jaisp.catalog._groups import find_groups
+from jaisp.catalog._groups import cut_blends, find_blends
 from jaisp.catalog._planes import BULGE_SIZE, N_SHAPE, POINT, make_planes
 from jaisp.catalog._solver import Solver
 from jaisp.catalog.offsets import OffsetField
@@ -36,6 +36,8 @@ _MOST_GROWTH, _EXEMPT_SNR = 0.8, 150.0
 _ERROR_SCALE = (1.0, 1.15)
 _FLUX_FLOOR = (0.015, 0.055)  # relative
 _POSITION_FLOOR = (0.006, 0.04)  # pixels
+# Members of a blend that are solved together: where positions and shapes are free, and where only fluxes are.
+_MOST_TOGETHER, _MOST_FLUXES = 64, 200
 _SMALLEST_RADIUS, _LARGEST_RADIUS = 0.02, 6.0  # arcsec
 
 
@@ -66,6 +68,10 @@ class Sources:
     e2: np.ndarray
     is_point: np.ndarray
 
+    def __post_init__(self):
+        for name, values in vars(self).items():
+            setattr(self, name, np.asarray(values, bool if name == "is_point" else float))
+
     def __len__(self):
         return len(self.x)
 
@@ -83,6 +89,8 @@ class Measurement:
     ----------
     x, y, x_err, y_err : ndarray, shape (n,)
         Pixels of the 0.1 arcsec grid.
+    xy_covariance : ndarray, shape (n,)
+        Of the errors of x and y, square pixels.
     half_light_radius, e1, e2 : ndarray, shape (n,)
         Intrinsic shape; radius in arcsec.
     bulge_fraction : ndarray, shape (n,)
@@ -109,6 +117,7 @@ class Measurement:
     y: np.ndarray
     x_err: np.ndarray
     y_err: np.ndarray
+    xy_covariance: np.ndarray
     half_light_radius: np.ndarray
     e1: np.ndarray
     e2: np.ndarray
@@ -142,6 +151,7 @@ class Measurement:
             self,
             x_err=np.hypot(scale * self.x_err, floor),
             y_err=np.hypot(scale * self.y_err, floor),
+            xy_covariance=scale**2 * self.xy_covariance,
             flux_err=np.hypot(scale[:, None] * self.flux_err, share * self.flux),
         )
 
@@ -205,16 +215,17 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     prior = np.tile(1 / np.array([1.0, 1.0, 0.4, 0.2, 0.2, 0.3]) ** 2, (n, 1))
     prior[:, :2] = (1 / np.clip(2 * sources.position_err, 0.5, 2.0) ** 2)[:, None]
     reach = max((plane.fwhm for plane in planes), default=0.5) / EUCLID.pixel_scale
-    label, groups = find_groups(
+    label, blends = find_blends(
         state[:, 0], state[:, 1], radius * is_galaxy / EUCLID.pixel_scale, reach=reach
     )
+    groups, blends = (cut_blends(blends, state[:, :2], most) for most in (_MOST_TOGETHER, _MOST_FLUXES))
     solver = Solver(planes, start=start, prior=prior)
     free, failed = np.zeros(n, int), np.zeros(n, bool)
     solver.step(state, groups)
     if not refine and iterations:
         solver.choose_sizes(state)  # until here nothing was known of the fluxes
         for _ in range(2):  # in the second, each sees what all neighbours have left it
-            solver.step(state, groups)
+            solver.step(state, blends)
     if refine and n:
         moving = groups
         for iteration in range(iterations):
@@ -238,15 +249,15 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         state[failed] = start[failed]
         away = solver.flux[failed]
         solver.choose_sizes(state)
-        solver.step(state, groups)
+        solver.step(state, blends)
         # How much the fit that ran away would change the flux, up to all of it, is what is not known of it.
         kept = solver.flux[failed]
         solver.shape_variance[failed] = np.minimum(np.abs(away - kept), np.abs(kept)) ** 2
     moved = (free > 0) & ~failed
     variance = solver.variance[:, :2]
-    error = np.where(moved[:, None] & np.isfinite(variance), np.sqrt(variance), np.nan)
-    fallback = np.maximum(sources.position_err, 0.02)[:, None]
-    error = np.where(np.isfinite(error), error, fallback)
+    known = moved & np.isfinite(variance).all(axis=1)
+    fallback = np.maximum(sources.position_err, 0.02)
+    error = np.where(known[:, None], np.sqrt(variance), fallback[:, None])
     flux_err = np.sqrt(solver.flux_variance + solver.shape_variance)
     counts = np.bincount(label, minlength=label.max() + 1 if n else 0)
     largest = [sizes > plane.largest for plane, sizes in zip(planes, solver.sizes, strict=True)]
@@ -255,6 +266,7 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         y=state[:, 1],
         x_err=error[:, 0],
         y_err=error[:, 1],
+        xy_covariance=np.where(known, solver.xy_covariance, 0.0),
         half_light_radius=np.where(
             sources.is_point, 0.0, np.exp(state[:, 2]) * half_light_factor(state[:, 5], BULGE_SIZE)
         ),

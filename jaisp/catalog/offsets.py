@@ -13,6 +13,8 @@ __all__ = ["OffsetField", "correct_offset", "fit_offsets", "offset_field"]
 # Matches that are needed before a term of the next degree is tried.
 _MATCHES_FOR_DEGREE = {0: 3, 1: 30, 2: 80, 3: 160}
 _GRID_SCALE = 0.1
+# Pixels: by how much a field may change beyond its matches, in half their extent (or 30 arcsec), and in all.
+_BEYOND, _UNKNOWN, _LEAST_SCALE = 0.3, 0.6, 300.0
 
 
 def _terms(x, y, degree):
@@ -78,9 +80,18 @@ class OffsetField:
         return value[..., 0], value[..., 1]
 
     def uncertainty(self, x, y):
-        """1 sigma of the offset along x and y, in pixels of the grid, at positions on the grid."""
+        """
+        1 sigma of the offset along x and y, in pixels of the grid, at positions on the grid.
+
+        Beyond the matches it grows by 30 mas for each half of their extent, or 30 arcsec, up to 60 mas: a
+        polynomial says nothing there.
+        """
         design = self._design(x, y)
         variance = [np.einsum("...i,ij,...j->...", design, one, design) for one in self.covariance]
+        if self.n_matches:
+            away = [np.abs(np.asarray(at, float) - c) for at, c in zip((x, y), self.centre, strict=True)]
+            beyond = np.maximum(np.maximum(*away) - self.scale, 0) / max(self.scale, _LEAST_SCALE)
+            variance = [one + np.minimum(_BEYOND * beyond, _UNKNOWN) ** 2 for one in variance]
         return np.sqrt(variance[0]), np.sqrt(variance[1])
 
     def to_dict(self, wcs=None):

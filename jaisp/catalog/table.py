@@ -32,12 +32,13 @@ def _sky(pair, x, y, mask=None):
     return SkyCoord(ra, dec, frame="icrs")
 
 
-def _errors_on_sky(pair, x_err, y_err):
+def _errors_on_sky(pair, x_err, y_err, covariance):
     """Pixel errors as errors along RA times cos(dec), and along declination."""
     middle = [(side - 1) / 2 for side in pair.shape[::-1]]
     matrix = sky_jacobian(pair.wcs, *middle) * u.arcsec.to(u.mas)
-    errors = np.stack([x_err, y_err])
-    return np.sqrt((matrix**2) @ errors**2) * u.mas
+    variance = matrix**2 @ np.stack([x_err, y_err]) ** 2
+    variance += 2 * np.prod(matrix, axis=1)[:, None] * covariance
+    return np.sqrt(variance) * u.mas
 
 
 def _slot_columns(table, survey, slots, index, pair, activity):
@@ -80,7 +81,9 @@ def build_table(pair, joint, measurement, link, probabilities):
     table = QTable()
     table["id"] = np.arange(1, n + 1)
     table["sky_centroid"] = _sky(pair, measurement.x, measurement.y)
-    table["ra_err"], table["dec_err"] = _errors_on_sky(pair, measurement.x_err, measurement.y_err)
+    table["ra_err"], table["dec_err"] = _errors_on_sky(
+        pair, measurement.x_err, measurement.y_err, measurement.xy_covariance
+    )
     x, y = pair.to_reference(measurement.x, measurement.y)
     table["x_centroid"], table["y_centroid"] = x * u.pix, y * u.pix
     table["activity"] = probabilities["activity"]

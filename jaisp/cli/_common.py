@@ -129,7 +129,8 @@ def image_arguments(parser, rubin, euclid):
     for survey in ("rubin", "euclid"):
         parser.add_argument(
             f"--{survey}-psf", nargs="+", metavar="FILE",
-            help="PSF images, in the order of the images (found in the files or beside them)",
+            help="PSF images, in the order of the images, or one file for all (found in the files or beside "
+            "them)",
         )  # fmt: skip
         parser.add_argument(
             f"--{survey}-zero-point", type=float, metavar="MAG",
@@ -165,10 +166,15 @@ def read_images(args):
 
     rubin = euclid = None
     if args.rubin:
-        rubin = read_rubin(args.rubin, psf=args.rubin_psf, zero_point=args.rubin_zero_point)
+        rubin = read_rubin(args.rubin, psf=_psfs(args.rubin_psf), zero_point=args.rubin_zero_point)
     if args.euclid:
-        euclid = read_euclid(args.euclid, psf=args.euclid_psf, zero_point=args.euclid_zero_point)
+        euclid = read_euclid(args.euclid, psf=_psfs(args.euclid_psf), zero_point=args.euclid_zero_point)
     return rubin, euclid
+
+
+def _psfs(paths):
+    """Return PSF files as the readers take them: one alone may hold the PSFs of all bands."""
+    return paths[0] if paths and len(paths) == 1 else paths
 
 
 def device_and_workers(parser):

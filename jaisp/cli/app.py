@@ -65,7 +65,8 @@ def main(argv=None):
     Returns
     -------
     status : int
-        0 on success, 2 for a mistake in the input (one line on stderr), 130 or 143 if interrupted.
+        0 on success, 2 for a mistake in the input or too little memory (one line on stderr), 130 or 143 if
+        interrupted.
     """
     previous = _terminate_cleanly()
     try:
@@ -75,6 +76,10 @@ def main(argv=None):
     except (JaispError, OSError) as error:
         # OSError: a full disk or a vanished file, which no check beforehand can rule out.
         return _say(str(error), _BAD_INPUT)
+    except MemoryError as error:
+        said = f" ({error})" if str(error) else ""
+        hint = "cut the images out first or give fewer bands"
+        return _say(f"not enough memory{said}; {hint}", _BAD_INPUT)
     except KeyboardInterrupt:
         return _say("interrupted", _INTERRUPTED)
     except _TerminatedError:

@@ -6,13 +6,15 @@ from scipy import ndimage
 
 from jaisp.image._sky import sky_statistics
 
-__all__ = ["gaps", "saturated_pixels", "sharp_pixels"]
+__all__ = ["gaps", "repeated_value", "saturated_pixels", "sharp_pixels"]
 
 # Pixels on either side of the middle that tell whether values repeat.
 _REPEATS = 50_000
 # Connected pixels that share a saturated image's maximum, and its distance from the sky in the sky's scatter.
 _PLATEAU, _FAR = 4, 50.0
-_SAMPLE = 100_000  # pixels that tell that scatter
+_SAMPLE = 100_000  # pixels that tell that scatter, or which value repeats
+# Share of an image's pixels that begin a row, or column, of so many of one value: it may be padding.
+_OFTEN, _ROW = 0.01, 8
 # A pixel this far above the sky (in its scatter) is no light through the telescope if a pair of opposite
 # neighbours holds less than a third of what the PSF would give it, by a margin for noise: 2 sigma of a pair.
 _BRIGHT, _SHARPER, _MARGIN = 10.0, 3.0, 1.5
@@ -22,43 +24,80 @@ _LEAST_NOISE = 0.3  # in units of a variance that is given: noiseless images are
 _ROUNDS = 5  # that peel wide events
 
 
-def gaps(data, zero, *, stated):
+def repeated_value(data, good):
     """
-    Pixels of exactly 0 that are places without data.
+    Value other than 0 that fills so many rows of pixels that it may be padding, else 0.
 
-    Noisy floating-point sky is never exactly 0. Where values repeat, as in counts and in images that were
-    quantised for compression, 0 is one of them, and only areas larger than chance makes them are gaps.
+    Of the highest value `saturated_pixels` tells; in a quantised sky values repeat, but not in long rows.
+
+    Parameters
+    ----------
+    data : 2-D array
+        Image.
+    good : 2-D bool array
+        Pixels that count.
+
+    Returns
+    -------
+    float
+    """
+    step = data.size // _SAMPLE + 1
+    top = np.max(data, where=good, initial=-np.inf)
+    best = 0, 0.0
+    for image, known in ((data[::step], good[::step]), (data.T[::step], good.T[::step])):
+        if image.shape[1] < _ROW:
+            continue
+        equal = image[:, 1:] == image[:, :-1]
+        rows = np.lib.stride_tricks.sliding_window_view(equal, _ROW - 1, axis=1).all(axis=-1)
+        start = image[:, : 1 - _ROW]
+        found = start[rows & known[:, : 1 - _ROW] & (start != 0) & (start != top)]
+        levels, counts = np.unique(found, return_counts=True)
+        if counts.max(initial=0) > _OFTEN * image.size:
+            best = max(best, (int(counts.max()), float(levels[counts.argmax()])))
+    return best[1]
+
+
+def gaps(data, same, *, stated, value=0.0):
+    """
+    Pixels of exactly one value, such as 0, that are places without data.
+
+    Noisy floating-point sky is never exactly the same. Where values repeat, as in counts and in images that
+    were quantised for compression, it is one of them, and only areas larger than chance makes them are gaps.
     Noiseless images have no gaps.
 
     Parameters
     ----------
     data : 2-D array
         Image.
-    zero : 2-D bool array
-        Where it is exactly 0, at least in one pixel.
+    same : 2-D bool array
+        Where it is exactly that value, at least in one pixel.
     stated : bool
         Whether the image comes with its noise, so that it may itself be noiseless.
+    value : float, optional
+        The value.
 
     Returns
     -------
     2-D bool array
     """
-    values = data[~zero & np.isfinite(data)]
+    values = data[~same & np.isfinite(data)]
+    values -= np.float32(value)
     if values.size == 0:
-        return zero
-    if stated and np.mean(values < 0) <= 0.01:
-        return np.zeros_like(zero)
+        return same
+    # Light upon nothing thins out down to nothing; a sky with noise keeps its distance, or is on both sides.
+    if stated and np.mean(values < 0) <= 0.01 and np.percentile(values, 1) < 0.5 * np.median(values):
+        return np.zeros_like(same)
     # Neighbours in a row: compression quantises each row by itself.
     middle = values.size // 2
     sample = values[max(0, middle - _REPEATS) : middle + _REPEATS]
     levels = np.unique(sample)
     if len(levels) > 0.98 * len(sample) or (len(levels) > 1 and levels[0] > 2 * (levels[1] - levels[0])):
-        return zero
-    # So many zeros together, in a square or in a line, are not to be expected once in a hundred images.
-    count = np.log(100 * zero.size) / np.log(zero.size / np.count_nonzero(zero))
+        return same
+    # So many of them together, in a square or in a line, are not to be expected once in a hundred images.
+    count = np.log(100 * same.size) / np.log(same.size / np.count_nonzero(same))
     # Resampled pixels go in pairs.
     side, line = (2 * int(np.ceil(n)) + 1 for n in (np.sqrt(count), count))
-    areas = zero.view(np.uint8)
+    areas = same.view(np.uint8)
     opened = [
         ndimage.grey_opening(areas, size, mode="constant") for size in ((side, side), (1, line), (line, 1))
     ]

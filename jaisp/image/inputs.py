@@ -10,13 +10,16 @@ import numpy as np
 from astropy.io import fits
 from astropy.nddata import NDData, VarianceUncertainty
 from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from jaisp.exceptions import ImageError, WCSError
+from jaisp.image.mask_bits import plane_mask
 from jaisp.image.units import NJY, header_factor, stated_counts, to_njy, zero_point_card
 
 __all__ = [
     "BandInput",
     "celestial_wcs",
+    "check_frame",
     "grid_shift",
     "native",
     "parse_image",
@@ -30,7 +33,11 @@ _IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 
 @dataclass
 class BandInput:
-    """What one band's input held, in nJy, before anything was mended; ``factor`` made it so."""
+    """
+    What one band's input held, in nJy, before anything was mended.
+
+    ``factor`` made it so; ``doubt`` is what was found doubtful of its mask.
+    """
 
     data: np.ndarray
     factor: float
@@ -38,6 +45,7 @@ class BandInput:
     mask: np.ndarray | None = None
     wcs: WCS | None = None
     psf: np.ndarray | None = None
+    doubt: tuple | None = None
 
 
 def native(array):
@@ -109,6 +117,9 @@ def header_wcs(header, where, hdus=None):
     if any(re.fullmatch(r"CD\d_\d", key) for key in cards):
         for key in [key for key in cards if re.fullmatch(r"PC\d_\d|CDELT\d|CROTA\d", key)]:
             del cards[key]
+    if isinstance(system := cards.get("RADESYS"), str):
+        system = system.strip().upper()
+        cards["RADESYS"] = "FK5" if system == "J2000" else system
     for key, value in cards.items():
         # astropy would take 0 for it.
         if isinstance(value, str) and re.fullmatch(r"(CRVAL|CRPIX|CDELT)\d|(CD|PC)\d_\d", key):
@@ -122,7 +133,22 @@ def header_wcs(header, where, hdus=None):
         # wcslib raises many kinds of errors for headers that cannot be right.
         reason = " ".join(str(error).split())[:100]
         raise WCSError(f"{where}: the WCS of its header cannot be read ({reason})") from None
-    return wcs.celestial if wcs.has_celestial else None
+    if not wcs.has_celestial:
+        return None
+    check_frame(wcs.celestial, where)
+    return wcs.celestial
+
+
+def check_frame(wcs, where):
+    """Refuse a celestial WCS in a frame that astropy does not know."""
+    try:
+        wcs_to_celestial_frame(wcs)
+    except ValueError:
+        axes = ", ".join(wcs.wcs.ctype)
+        raise WCSError(
+            f"{where}: the frame of its WCS is unknown (RADESYS {wcs.wcs.radesys!r}, axes {axes}); allowed: "
+            "RADESYS ICRS, FK5 or FK4 with RA and Dec, or galactic axes"
+        ) from None
 
 
 def _header_factor(header, where):
@@ -152,7 +178,7 @@ def parse_image(value, where, *, unit=None, copy=True):
     -------
     BandInput
     """
-    variance = mask = wcs = psf = stated = factor = None
+    variance = mask = wcs = psf = stated = factor = doubt = None
     if isinstance(value, NDData):
         stated, mask, psf, pixels = value.unit, value.mask, value.psf, value.data
         variance = _nddata_variance(value, where)
@@ -176,8 +202,8 @@ def parse_image(value, where, *, unit=None, copy=True):
     if variance is not None:
         variance = variance * factor**2
     if mask is not None:
-        mask = parse_mask(mask, where, data.shape)
-    return BandInput(data, factor, variance, mask, wcs, psf)
+        mask, doubt = parse_mask(mask, where, data.shape)
+    return BandInput(data, factor, variance, mask, wcs, psf, doubt)
 
 
 def _nddata_variance(value, where):
@@ -231,10 +257,31 @@ def parse_variance(value, where, shape, factor):
     return array
 
 
-def parse_mask(value, where, shape):
-    """Return a boolean mask, True where bad; integer bits count as bad where not zero."""
+def parse_mask(value, where, shape, flags=None):
+    """
+    Read a mask.
+
+    Parameters
+    ----------
+    value : 2-D array or image HDU
+        Bool or integer; the bits of an HDU count by its cards, as in files, those of an array all.
+    where : str
+        Name of the band, for messages.
+    shape : tuple
+        Shape of the image.
+    flags : sequence of int, optional
+        Numbers of the bits that count in an HDU without cards; those of Rubin DP1 by default.
+
+    Returns
+    -------
+    mask : 2-D bool array
+        True where bad.
+    doubt : tuple of str or None
+        What was found doubtful, and what was done.
+    """
+    header = None
     if isinstance(value, _IMAGE_HDUS):
-        value = value.data
+        header, value = value.header, value.data
     array = np.asarray(value)
     if array.ndim == 0:
         array = np.full(shape, bool(array))
@@ -244,7 +291,13 @@ def parse_mask(value, where, shape):
         )
     if array.shape != shape:
         raise ImageError(f"{where} mask: shape {array.shape} differs from the image's {shape}")
-    return array != 0
+    if header is not None:
+        mask, assumed = plane_mask(array, header, where, flags)
+        return mask, ("mask has no MP_ cards", "the numbers of DP1 assumed") if assumed else None
+    mask = array != 0
+    if array.dtype.kind == "b" or array.max(initial=0) <= 1:
+        return mask, None
+    return mask, ("integer mask: every bit counts as bad", f"{100 * mask.mean():.3g} % masked")
 
 
 def parse_psf(value, where):

@@ -230,6 +230,29 @@ def psf_extent(psf):
     return side / fwhm, float((1 + side**2 / np.pi / alpha2) ** (1 - beta))
 
 
+def psf_pedestal(psf):
+    """
+    Light in a level beneath a PSF, as its edge tells: 0 where the edge is what its core leads to expect.
+
+    Parameters
+    ----------
+    psf : 2-D array
+        PSF image of sum 1, pixels included.
+
+    Returns
+    -------
+    light : float
+        Of the level over all of the image; may be negative.
+    """
+    psf = np.asarray(psf, float)
+    peak, fwhm, beta, x0, y0 = fit_moffat(psf)
+    alpha2 = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
+    y, x = np.indices(psf.shape) - psf.shape[0] // 2
+    edge = np.maximum(abs(x), abs(y)) == psf.shape[0] // 2
+    wings = peak * (1 + ((x[edge] - x0) ** 2 + (y[edge] - y0) ** 2) / alpha2) ** -beta
+    return float(np.median(psf[edge] - wings) * psf.size)
+
+
 def fit_moffat(image, *, beta=None, radius=None):
     """
     Fit a round Moffat profile to the core of a star or PSF.

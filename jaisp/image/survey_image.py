@@ -8,16 +8,26 @@ import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError, WCSError
-from jaisp.image._bad_pixels import gaps, saturated_pixels, sharp_pixels
+from jaisp.image._bad_pixels import gaps, repeated_value, saturated_pixels, sharp_pixels
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
 from jaisp.image.background import estimate_background
-from jaisp.image.inputs import celestial_wcs, grid_shift, parse_image, parse_mask, parse_psf, parse_variance
+from jaisp.image.inputs import (
+    celestial_wcs,
+    check_frame,
+    grid_shift,
+    parse_image,
+    parse_mask,
+    parse_psf,
+    parse_variance,
+)
+from jaisp.image.mask_bits import flag_numbers
 from jaisp.image.noise import measure_noise, measure_variance
-from jaisp.image.psf import centre_psf, psf_extent, survey_psf
+from jaisp.image.psf import centre_psf, psf_extent, psf_pedestal, survey_psf
+from jaisp.image.psf_pixels import on_pixels
 from jaisp.image.stars import estimate_psf
 from jaisp.image.units import NJY
-from jaisp.surveys import get_survey
+from jaisp.surveys import EUCLID, get_survey
 
 __all__ = ["Finding", "SurveyImage"]
 
@@ -31,6 +41,8 @@ _SMALLEST_VARIANCE = 1e-30
 # Light that a PSF image may lack, more where it is so many FWHM wide that its core tells of the wings.
 _MOST_LOST, _MOST_LOST_NARROW = 0.03, 0.005
 _NARROW, _TOO_NARROW = 5.0, 4.0  # FWHM
+_WIDTHS = (0.5, 2.0)  # FWHM of a PSF, in that of the survey, beyond which its pixels may be others
+_MOST_PEDESTAL = 0.1  # light in a level beneath a PSF; in real ones up to half as much seems to be there
 _MOST_ADDED = 0.1  # light that the measurement adds at most for what lies beyond
 _ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
@@ -78,10 +90,12 @@ class SurveyImage:
         Variance per pixel, in nJy2 or in the square of the band's own unit if it is a bare array. Measured
         from the sky where not given. Pixels whose variance is negative, zero, not finite or a sentinel are
         masked.
-    mask : mapping of str to array, optional
-        True (or not 0) where a pixel is bad. Pixels that are not finite are masked in any case.
+    mask : mapping of str to array or image HDU, optional
+        True (or not 0) where a pixel is bad. Of an HDU's bits those count that do in files: by its ``MP_``
+        cards, or Euclid's flags. Pixels that are not finite are masked in any case.
     psf : mapping of str to array, optional
-        One odd-sized square PSF image per band on the pixel scale of the image; normalised here. Where not
+        One odd-sized square PSF image per band on the pixel scale of the image; normalised here, and
+        resampled if it is an HDU that states other pixels (``PIXELSCL``, a WCS, ``OVERSAMP``). Where not
         given it is estimated from stars, or else the documented PSF of the survey.
     unit : `~astropy.units.Unit` or str, optional
         Unit of input that states none itself. Default nJy.
@@ -175,8 +189,14 @@ class SurveyImage:
             if given["variance"].get(band) is not None:
                 variance = parse_variance(given["variance"][band], where, shape, parsed.factor)
             mask = np.zeros(shape, bool) if parsed.mask is None else parsed.mask
+            doubts = [parsed.doubt]
             if given["mask"].get(band) is not None:
-                mask = mask | parse_mask(given["mask"][band], where, shape)
+                flags = flag_numbers(band) if self.survey is EUCLID else None
+                more, doubt = parse_mask(given["mask"][band], where, shape, flags)
+                mask = mask | more
+                doubts.append(doubt)
+            for doubt in filter(None, doubts):
+                self._tell(band, *doubt, True)
             if parsed.wcs is not None:
                 stated_wcs[band] = parsed.wcs
             psfs[band] = parsed.psf if given["psf"].get(band) is None else given["psf"][band]
@@ -253,9 +273,11 @@ class SurveyImage:
                 f"{where}: every pixel is {data[finite][0]:g}, so that no noise can be measured; "
                 "give the variance, or an image with data in it"
             )
-        zero = data == 0
-        if zero.any():
-            self._mask_out(band, mask, gaps(data, zero, stated=stated), "exactly 0 (no data)")
+        for value in dict.fromkeys((0.0, repeated_value(data, finite & ~mask))):
+            same = data == value
+            if same.any():
+                nothing = gaps(data, same, value=value, stated=stated)
+                self._mask_out(band, mask, nothing, f"exactly {value:g} (no data)")
         top, saturated = saturated_pixels(data, finite & ~mask)
         self._mask_out(band, mask, saturated, f"at the image's maximum of {top:.6g} nJy look saturated")
         if mask.all():
@@ -296,6 +318,8 @@ class SurveyImage:
                 )
             wcs = next(iter(stated.values()))
         self.wcs = celestial_wcs(wcs, where)
+        for each in (self.wcs, *stated.values()):
+            check_frame(each, where)
         scales = np.abs(proj_plane_pixel_scales(self.wcs)) * 3600
         if (
             not np.all(np.isfinite(scales))
@@ -329,6 +353,8 @@ class SurveyImage:
         where = f"{self.survey.label} {band}"
         psf = parse_psf(value, where)
         total = float(np.nansum(psf))
+        if hasattr(value, "header"):
+            psf = on_pixels(psf, value.header, self.pixel_scale, where)
         psf, offset = centre_psf(psf, where=f"{where} PSF")
         if abs(total - 1) > 1e-3:
             self._tell(band, f"PSF summed to {total:.4g}", "normalised to 1")
@@ -340,6 +366,15 @@ class SurveyImage:
             small = f"PSF image of {psf.shape[0]} px is only {width:.1f} FWHM wide"
             off = f"fluxes may be off by up to {100 * max(lost, _MOST_ADDED):.0f} %; give a larger one"
             self._tell(band, small, off, lost > _MOST_ADDED)
+        fwhm, usual = psf.shape[0] / width * self.pixel_scale, self.survey.band(band).psf_fwhm
+        if not _WIDTHS[0] * usual < fwhm < _WIDTHS[1] * usual:
+            wide = f"PSF of {fwhm:.2g} arcsec FWHM, where {self.survey.label} has {usual:.2g}"
+            off = f"if it is not on pixels of {self.pixel_scale:.3g} arcsec, fluxes are wrong: resample it"
+            self._tell(band, wide, off, True)
+        # At the edge of a narrower image diffraction rings pass for a level.
+        if width > _NARROW and abs(edge := psf_pedestal(psf)) > _MOST_PEDESTAL:
+            level = f"PSF has a level beneath it that adds up to {100 * edge:.0f} % of its light"
+            self._tell(band, level, "fluxes may be off by as much; take its background out", True)
         return psf
 
     def _make_variance(self, band):

@@ -26,10 +26,11 @@ NJY = u.nJy
 _NANOMAGGY = 22.5
 _ZERO_POINT_KEYS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPOINT", "ZEROPNT", "PHOTZP", "ABZP", "ZP")
 _COUNTS = re.compile(
-    r"^(adu|dn|counts?|cts?|e-?|electrons?|photons?|ph|none|unknown|1)?"
-    r"([ /*.]*(s|sec|second)s?(\*\*-1|\^-1|-1)?)?$",
+    r"^(adu|dn|counts?|cts?|cps|e-?|electrons?|photons?|ph|none|unknown|1)?"
+    r"([ /*.]*(s|sec|second|pix|pixel)s?(\*\*-1|\^-1|-1)?){0,2}$",
     re.IGNORECASE,
 )
+_PER_SECOND = re.compile(r"^cps|[ /*.](s|sec|second)s?\b", re.IGNORECASE)
 # As people write them; not mJy, which without its case may be MJy.
 _SPELLINGS = {
     "jy": "Jy",
@@ -150,6 +151,11 @@ def zero_point_card(get, where):
     for key in _ZERO_POINT_KEYS:
         if (value := number_card(get, key, where)) is not None:
             return checked_factor(value, f"{where}: {key} of its header"), key
+    # As HST states it, of counts per second: erg/s/cm2/Angstrom of one, and the pivot wavelength in Angstrom.
+    flam, plam = (number_card(get, key, where) or 0 for key in ("PHOTFLAM", "PHOTPLAM"))
+    if flam > 0 and plam > 0 and ((unit := _unit_of(get)) == "" or _PER_SECOND.search(unit)):
+        zero_point = float(-2.5 * np.log10(flam) - 5 * np.log10(plam)) - 2.408
+        return checked_factor(zero_point, f"{where}: zero point by PHOTFLAM and PHOTPLAM"), "PHOTFLAM"
     return None, ""
 
 

@@ -69,11 +69,15 @@ def read_survey(files, survey, rules, *, bands=None, psf=None, zero_point=None):
     psfs = _given_psfs(psf, planes)
     parts = {name: {} for name in ("data", "variance", "mask", "psf", "calibration")}
     wcs = {}
-    for band, plane in planes.items():
-        loaded = _load(plane, rules, zero_points[band], psfs.get(band), notes)
-        wcs[band] = loaded.pop("wcs")
-        _check_grid(planes, band, loaded["data"].shape, wcs, parts["data"])
-        for name, value in loaded.items():
+    loaded = {
+        band: _load(plane, rules, zero_points[band], psfs.get(band), notes) for band, plane in planes.items()
+    }
+    planes = _with_pixels(planes, loaded, notes)
+    for band in planes:
+        values = loaded.pop(band)
+        wcs[band] = values.pop("wcs")
+        _check_grid(planes, band, values["data"].shape, wcs, parts["data"])
+        for name, value in values.items():
             if value is not None:
                 parts[name][band] = value
     meta = {
@@ -135,6 +139,28 @@ def _load(plane, rules, zero_point, psf, notes):
         if rules.spare_flags(plane):
             mask = _spare(plane, mask, data, variance, notes)
     return {"data": data, "variance": variance, "mask": mask, "psf": psf, "wcs": wcs, "calibration": source}
+
+
+def _with_pixels(planes, loaded, notes):
+    """Leave out bands without a usable pixel, with a note; of none that has one `SurveyImage` tells why."""
+    usable = {band: plane for band, plane in planes.items() if _any_usable(**loaded[band])}
+    if not usable:
+        return planes
+    notes += [
+        f"{plane}: band {band} has no usable pixel; left out"
+        for band, plane in planes.items()
+        if band not in usable
+    ]
+    return usable
+
+
+def _any_usable(data, variance, mask, **_):
+    usable = np.isfinite(data) & (data != 0)
+    if variance is not None:
+        usable &= (variance > 0) & (variance < _SENTINEL)
+    if mask is not None:
+        usable &= ~mask
+    return usable.any()
 
 
 def _found_psf(path, plane, wcs, shape, notes):

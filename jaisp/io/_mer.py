@@ -1,18 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""MER mosaics, of Euclid's own bands and of ground bands on its grid: what belongs together, and flags."""
+"""MER mosaics, of Euclid's own bands and of ground bands on its grid: what belongs together."""
 
 from pathlib import Path
-
-import numpy as np
 
 from jaisp.exceptions import FileError
 from jaisp.io._bands import MER_NAME
 from jaisp.io.companions import file_list, siblings, without_companions
 
-__all__ = ["INVALID", "flagged", "images_only", "is_mer", "mer_companions"]
-
-# Bit of FLAG that holds whatever must not be used for anything.
-INVALID = 0
+__all__ = ["images_only", "is_mer", "mer_companions"]
 
 
 def is_mer(path):
@@ -62,10 +57,3 @@ def mer_companions(path):
         for kind, choices in patterns.items()
     }
     return {kind: others for kind, others in found.items() if others}
-
-
-def flagged(bits, numbers):
-    """Pixels with one of the bits of these numbers; a mask of 0 and 1 means what it says."""
-    if bits.dtype.kind == "b" or bits.max(initial=0) <= 1:
-        return bits != 0
-    return (bits.astype(np.int64) & sum(1 << number for number in numbers)) != 0

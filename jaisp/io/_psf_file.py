@@ -5,27 +5,21 @@ mosaic of stamps with their table.
 """
 
 import re
-import warnings
 
-import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError
-from jaisp.image import normalize_psf
-from jaisp.image.units import number_card
+from jaisp.image.psf_pixels import on_pixels
 from jaisp.io._bands import band_of_label
-from jaisp.io._psf import resample_psf
 from jaisp.surveys import SURVEYS
 
 __all__ = ["read_psf"]
 
 _STAMPS = 9  # nearest stamps that are averaged
 _LARGEST_SINGLE = 400  # pixels: a larger image beside a table is a mosaic of stamps
-_SCALES = (1e-3, 10)  # arcsec: cards that say other pixels are not of the sky
-_RATIOS = (1 / 20, 5)  # pixels of a PSF, in those of the image, that can be resampled
 
 
 def read_psf(hdus, plane, wcs, shape, *, number=None):
@@ -68,7 +62,7 @@ def read_psf(hdus, plane, wcs, shape, *, number=None):
                 "give one image for each band, e.g. psf={band: image}"
             )
         array = array[plane.index if len(array) > 1 else 0]
-    return _on_pixels(array, hdu.header, wcs, where)
+    return on_pixels(array, hdu.header, _scale(wcs), where)
 
 
 def _cell(cells, where, *, same_file):
@@ -82,46 +76,9 @@ def _cell(cells, where, *, same_file):
     return cells[tuple(there[np.argmin(np.hypot(*(there - middle).T))])]
 
 
-def _on_pixels(psf, header, wcs, where):
-    """PSF on the pixels of the image, where its header states others."""
-    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs)))) * 3600
-    stated = _stated_scale(header, scale, where)
-    if stated is None or abs(stated / scale - 1) < 0.02:
-        return psf
-    ratio = stated / scale
-    if not _RATIOS[0] < ratio < _RATIOS[1]:
-        raise ImageError(
-            f"{where}: its PSF states pixels of {stated:.3g} arcsec, those of the image are {scale:.3g}; "
-            "give the PSF on the pixels of the image"
-        )
-    # Sums over the pixels of the image, as the image itself is.
-    return resample_psf(
-        normalize_psf(psf, where=f"{where} PSF"),
-        np.eye(2) / ratio,
-        oversample=max(1, round(1 / ratio)),
-        interpolated=False,
-    )
-
-
-def _stated_scale(header, scale, where):
-    """Pixel scale in arcsec that the header of a PSF states, or None; ``scale`` is that of the image."""
-    for key in ("PIXELSCL", "PIXSCALE"):
-        if (stated := number_card(header.get, key, where)) is not None and stated > 0:
-            return stated
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            wcs = WCS(header, naxis=2)
-    except Exception:
-        # wcslib raises many kinds of errors, and this is no image of the sky.
-        wcs = WCS(naxis=2)
-    unit = wcs.wcs.cunit[0]
-    unit = unit.to(u.arcsec) if unit.is_equivalent(u.arcsec) else 3600
-    stated = unit * float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
-    if _SCALES[0] < stated < _SCALES[1]:
-        return stated
-    oversampling = number_card(header.get, "OVERSAMP", where)
-    return scale / oversampling if oversampling is not None and oversampling > 0 else None
+def _scale(wcs):
+    """Pixel scale in arcsec."""
+    return float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs)))) * 3600
 
 
 def _find(hdus, plane):

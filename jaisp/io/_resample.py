@@ -26,8 +26,15 @@ from jaisp.io.grid import can_rescale, local_jacobian, outline, rescaled, shifte
 
 __all__ = ["Planes", "add_up", "fill_bad", "move", "oversampling", "reproject_image"]
 
-# A target pixel is bad if more than this part of its interpolation weight lies on bad pixels.
+# A target pixel is bad if more than this part of its interpolation weight lies on the pixels of holes.
 _BAD_WEIGHT = 0.1
+# A bad pixel stands alone if this many of its 8 neighbours are good: over it the image is continued well, and
+# only this part of the weight must be good. With 10 % of the pixels bad at random (stars of FWHM 0.7 arcsec,
+# pixels of 0.2), 8 % of the target is masked, fluxes are unbiased to 0.2 % and their pulls 0.98 to 1.00.
+_GOOD_NEIGHBOURS, _LEAST_GOOD = 6, 0.5
+# Not on peaks of bright sources, which rise by more than this times the noise above their neighbours: there
+# what is filled in would be off by more than half the noise.
+_STEEP = 3.0
 # Side of the blocks, in samples: bounds the memory whatever the size of the image.
 _BLOCK = 512
 # Splines of one block need this many pixels around it (their tail falls by 0.27 a pixel).
@@ -174,7 +181,9 @@ def _reproject_block(image, cut, block, size, oversample, planes, where):
     source = shifted(image.wcs, cut[1].start or 0, cut[0].start or 0)
     good = [~image.mask[band][cut] for band in image.bands]
     data = [fill_bad(image.data[band][cut], ok) for band, ok in zip(image.bands, good, strict=True)]
-    variance = [image.variance[band][cut] for band in image.bands]
+    # The variance of what is not used may be anything.
+    variance = [image.variance[band][cut] * ok for band, ok in zip(image.bands, good, strict=True)]
+    alone = [_alone(*each) for each in zip(good, data, variance, strict=True)]
     fine = rescaled(block, oversample)
     fine_size = size[0] * oversample, size[1] * oversample
 
@@ -191,10 +200,12 @@ def _reproject_block(image, cut, block, size, oversample, planes, where):
         return values.reshape(-1, size[0], oversample, size[1], oversample).mean(axis=(2, 4))
 
     data = interpolate(data, 3)
-    variance, weight = np.split(interpolate(variance + good, 1), 2)
+    variance, weight, filled = np.split(interpolate(variance + good + alone, 1), 3)
     # From values per pixel of the image to values per pixel of the target.
     area = _area_ratio(block, image.wcs, size)
-    ok = (weight > 1 - _BAD_WEIGHT) & np.isfinite(data)
+    ok = (weight + filled > 1 - _BAD_WEIGHT) & (weight > _LEAST_GOOD) & np.isfinite(data)
+    # The mean variance of the good pixels, larger as fewer of them tell.
+    variance /= np.where(ok, weight * (1 - filled), 1)
     for k, band in enumerate(image.bands):
         values = data[k] * area
         # Exactly 0 is how images mark gaps; a noiseless sky must not become one.
@@ -202,6 +213,18 @@ def _reproject_block(image, cut, block, size, oversample, planes, where):
         planes.data[band][where] = np.where(ok[k], values, 0)
         planes.variance[band][where] = np.where(ok[k], variance[k] * area, 1)
         planes.mask[band][where] = ~ok[k]
+
+
+def _alone(good, filled, variance):
+    """Bad pixels of which most neighbours are good, and that are on no peak; ``variance`` is 0 where bad."""
+    if good.all():
+        return ~good
+    square = np.ones((3, 3))
+    near, level, noise = (
+        ndimage.convolve(plane.astype(float), square, mode="constant") for plane in (good, filled, variance)
+    )
+    steep = np.abs(filled - level / 9) > _STEEP * np.sqrt(noise / np.maximum(near, 1))
+    return ~good & (near >= _GOOD_NEIGHBOURS) & ~steep
 
 
 def _area_ratio(block, wcs, size):

@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 
 from jaisp.exceptions import ConfigError, ImageError, OverlapError
 from jaisp.image import Finding, SurveyImage
-from jaisp.io._psf import resample_psf
+from jaisp.image.psf_pixels import resample_psf
 from jaisp.io._resample import add_up, move, oversampling, reproject_image
 from jaisp.io.grid import (
     Nesting,

@@ -6,20 +6,16 @@ import glob
 import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 
+from jaisp.image.mask_bits import BAD_FLAG_BITS, flag_numbers, flagged
 from jaisp.image.units import factor_of, stated_counts
 from jaisp.io._bands import stem
 from jaisp.io._load import Rules, read_survey
-from jaisp.io._mer import INVALID, flagged, images_only, is_mer, mer_companions
+from jaisp.io._mer import images_only, is_mer, mer_companions
 from jaisp.io.companions import psf_beside, siblings
 from jaisp.surveys import EUCLID
 
 __all__ = ["BAD_FLAG_BITS", "read_euclid"]
 
-# Bits of FLAG whose pixels are not used (VIS flag map of the Euclid data product description): INVALID,
-# which holds whatever must not be used for anything, and for VIS the saturated (SAT) and the missing
-# (NO_DATA). Others (cosmic rays, ghosts, ...) are set where only one of the exposures is touched. For NISP,
-# INVALID alone.
-BAD_FLAG_BITS = {"VIS": (INVALID, 3, 22), "NISP": (INVALID,)}
 _Q1_ZERO_POINTS = {"VIS": 24.6, "Y": 29.8, "J": 30.0, "H": 29.9}
 _ACS_F814W_ZERO_POINT = 25.94
 _FINEST_MER = 0.09  # arcsec: finer pixels are not MER's
@@ -88,4 +84,4 @@ def _default_factor(plane, notes):
 
 def _bad_bits(bits, header, plane, notes):
     """Pixels that the flags call invalid or saturated."""
-    return flagged(bits, BAD_FLAG_BITS["VIS" if plane.band == "VIS" else "NISP"])
+    return flagged(bits, flag_numbers(plane.band))

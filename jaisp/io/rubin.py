@@ -1,25 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Reading Rubin images, and images of other ground surveys in the same bands."""
 
-import numpy as np
-
 from jaisp.exceptions import ImageError
+from jaisp.image.mask_bits import BAD_MASK_PLANES, INVALID, flagged, plane_mask
 from jaisp.image.units import factor_of, stated_counts
 from jaisp.io._load import Rules, read_survey
-from jaisp.io._mer import INVALID, flagged, images_only, is_mer, mer_companions
+from jaisp.io._mer import images_only, is_mer, mer_companions
 from jaisp.io.companions import psf_beside
 from jaisp.surveys import RUBIN
 
 __all__ = ["BAD_MASK_PLANES", "read_rubin"]
 
-# Mask planes whose pixels are not used, with the names that DP2 has for three of them. DETECTED is every
-# source, INTRP is mended well.
-BAD_MASK_PLANES = (
-    "BAD", "SAT", "CR", "EDGE", "NO_DATA", "UNMASKEDNAN", "SENSOR_EDGE",
-    "SATURATED", "COSMIC_RAY", "DETECTION_EDGE",
-)  # fmt: skip
-# Numbers of Rubin DP1, for masks that have bits but no cards to tell them.
-_DP1_BITS = {"BAD": 0, "SAT": 1, "CR": 3, "EDGE": 4, "NO_DATA": 8, "SENSOR_EDGE": 17, "UNMASKEDNAN": 18}
 _HSC_ZERO_POINT = 27.0
 
 
@@ -96,48 +87,13 @@ def _default_factor(plane, notes):
 
 
 def _bad_bits(bits, header, plane, notes):
-    """Pixels of which a bit is set that makes them useless; the numbers differ from file to file."""
+    """Pixels of which a bit is set that makes them useless."""
     if is_mer(plane.path):
         return flagged(bits, (INVALID,))
-    values = _mask_planes(header, plane)
-    if not values:
-        if bits.dtype.kind == "b" or bits.max(initial=0) <= 1:
-            return bits != 0
+    bad, assumed = plane_mask(bits, header, plane.path)
+    if assumed:
         notes.append(f"{plane.path}: its mask has no MP_ cards; the numbers of DP1 assumed")
-        values = {name: 1 << bit for name, bit in _DP1_BITS.items()}
-    value = sum(value for name, value in values.items() if name in BAD_MASK_PLANES)
-    return (bits.astype(np.int64) & value) != 0
-
-
-def _mask_planes(header, plane):
-    """Bits of the bad mask planes as the cards of a mask say: MP_SAT = 1, or MSKN0001 = SAT, MSKM0001 = 2."""
-    values = {}
-    for key, value in header.items():
-        key = key.upper()
-        if key.startswith("MP_"):
-            name, shift = key[3:], True
-        elif key.startswith("MSKN"):
-            name, shift = str(value).strip().upper(), False
-            key = f"MSKM{key[4:]}"
-            value = header.get(key)
-        else:
-            continue
-        values[name] = _bits_of(value, shift, key, plane) if name in BAD_MASK_PLANES else 0
-    return values
-
-
-def _bits_of(value, shift, card, plane):
-    """Value of a mask plane from its card, which holds the number of its bit if ``shift``."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = -1
-    if shift and 0 <= number < 63:
-        return 1 << number
-    if not shift and 0 < number < 1 << 63:
-        return number
-    allowed = "the number of a bit, 0 to 62" if shift else "the value of a bit, 1 to 2**62"
-    raise ImageError(f"{plane.path}: {card} of its mask is {value!r}; allowed: {allowed}")
+    return bad
 
 
 def _assume_bands(planes, notes):

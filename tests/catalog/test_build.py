@@ -30,6 +30,8 @@ from jaisp.surveys import EUCLID, RUBIN
 
 from .drawn import make_image
 
+SHARP = 0.15  # arcsec: sigma of what Euclid sees
+
 
 def test_the_threshold_is_the_smallest_activity_of_a_row():
     columns = {"id": [1, 2, 3, 4], "activity": [0.5, 0.4, 0.9, 0.7], "blend_id": [7, 7, 2, 7]}
@@ -48,7 +50,7 @@ def test_the_threshold_is_the_smallest_activity_of_a_row():
 
 def test_a_model_in_training_mode_makes_the_same_catalogue_and_stays_as_it_is():
     """Batch statistics of a window would make other embeddings, and running ones would move."""
-    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60}, sigma=SHARP)
     expected = DETRJEPA.from_pretrained().catalog(rubin, euclid, activity=0.1)
     model = DETRJEPA.from_pretrained().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -63,7 +65,7 @@ def test_a_model_in_training_mode_makes_the_same_catalogue_and_stays_as_it_is():
 
 def test_a_pair_that_is_aligned_already_gives_the_same_catalogue():
     model = DETRJEPA.from_pretrained()
-    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60}, sigma=SHARP)
     table = model.catalog(rubin, euclid, region="euclid", activity=0.1)
     again = catalog_pair(model, align(rubin, euclid, region="euclid"), activity=0.1)
     assert len(again) == len(table) > 0
@@ -79,7 +81,7 @@ def test_an_unknown_offset_is_in_the_errors_of_rubins_positions():
     """Two sources are too few to measure it; Euclid has no pixels at the second one."""
     model, sources = DETRJEPA.from_pretrained(), ((-3.0, 0.0), (3.0, 0.0))
     rubin = make_image(RUBIN, {"i": 60}, sources=sources)
-    euclid = make_image(EUCLID, {"VIS": 60}, sources=sources)
+    euclid = make_image(EUCLID, {"VIS": 60}, sigma=SHARP, sources=sources)
     euclid.mask["VIS"][:, 60:] = True
     table = model.catalog(rubin, euclid)
     table.sort("x_centroid")
@@ -98,13 +100,14 @@ def test_an_unknown_offset_is_in_the_errors_of_rubins_positions():
 
 
 def test_errors_of_positions_that_rest_on_rubin_hold_those_of_the_offset():
-    snr = {"rubin": np.array([6.0, 30.0, 6.0]), "euclid": np.array([0.0, 5.0, 50.0])}
-    places = SimpleNamespace(significance=snr.get, x=np.arange(3.0), y=np.arange(3.0))
-    table = QTable({name: [10.0, 10.0, 10.0] * u.mas for name in ("ra_err", "dec_err")})
+    snr = {"rubin": np.array([6.0, 30.0, 6.0, 60.0]), "euclid": np.array([0.0, 5.0, 50.0, 8.0])}
+    places = SimpleNamespace(significance=snr.get, x=np.arange(4.0), y=np.arange(4.0))
+    table = QTable({name: [10.0, 10.0, 10.0, 10.0] * u.mas for name in ("ra_err", "dec_err")})
     table["ra_err"].info.description = "kept"
-    _widen_errors(table, places, OffsetField(covariance=np.full((2, 1, 1), 0.3**2), n_matches=9))
-    # Larger where faint, and .3 pixels; the third is placed by Euclid.
-    expected = [np.hypot(11.5, 30), np.hypot(10, 30), 10]
+    offset = OffsetField(covariance=np.full((2, 1, 1), 0.3**2), scale=9.0, n_matches=9)
+    _widen_errors(table, places, offset, np.array([1.0, 0.9, 0.0, 0.7]))
+    # Larger where faint, and .3 pixels; the third is placed by Euclid, the fourth for the most part by Rubin.
+    expected = [np.hypot(11.5, 30), np.hypot(10, 30), 10, np.hypot(10, 21)]
     for name in ("ra_err", "dec_err"):
         np.testing.assert_allclose(table[name].to_value(u.mas), expected)
     assert table["ra_err"].info.description == "kept"
@@ -112,7 +115,7 @@ def test_errors_of_positions_that_rest_on_rubin_hold_those_of_the_offset():
 
 def test_images_are_aligned_as_the_catalogue_was(monkeypatch):
     """The field of offsets is a function of the grid's pixels, and tiles begin where the grid does."""
-    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60}, sigma=SHARP)
     euclid.wcs.wcs.crpix -= 60, 0
     pair = align(rubin, euclid, region="overlap")
     model = DETRJEPA(DETRJEPAConfig.tiny())
@@ -137,7 +140,7 @@ def test_images_are_aligned_as_the_catalogue_was(monkeypatch):
 def test_findings_of_bands_that_align_left_out():
     rubin = make_image(RUBIN, {"g": 60, "r": 60, "i": 80})
     rubin.mask["r"][:, 10:] = True
-    euclid = make_image(EUCLID, {"VIS": 60})
+    euclid = make_image(EUCLID, {"VIS": 60}, sigma=SHARP)
     euclid.wcs.wcs.crpix -= 60, 0
     pair = align(rubin, euclid, region="overlap")
     assert pair.rubin.bands == ("g", "i")
@@ -147,7 +150,7 @@ def test_findings_of_bands_that_align_left_out():
 
 
 def test_findings_that_leave_numbers_in_doubt_are_told_on_the_image_and_once():
-    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60})
+    rubin, euclid = make_image(RUBIN, {"i": 60}), make_image(EUCLID, {"VIS": 60}, sigma=SHARP)
     rubin.wcs.wcs.crpix += 0.3, 0.2  # off the grid, so that a copy is measured
     rubin.variance["i"][:] = 1e4
     model = DETRJEPA.from_pretrained()
@@ -168,7 +171,7 @@ def test_metadata_hold_the_distortion_of_the_grid(tmp_path, suffix):
     if suffix == "parquet":
         pytest.importorskip("pyarrow")
         pytest.importorskip("pandas")
-    euclid = make_image(EUCLID, {"VIS": 60})
+    euclid = make_image(EUCLID, {"VIS": 60}, sigma=SHARP)
     bent = np.zeros((3, 3))
     bent[2, 0] = 1e-4
     euclid.wcs.sip = Sip(bent, bent, None, None, euclid.wcs.wcs.crpix)

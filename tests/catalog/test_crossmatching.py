@@ -102,6 +102,24 @@ def _patches(rng, n_patches, n, side=180.0):
     return tables
 
 
+def test_the_order_of_the_tables_does_not_matter():
+    """A tenth of a sparse catalogue's objects are in a dense one; the others are not."""
+    rng = np.random.default_rng(8)
+    deep, sparse = rng.uniform(0, 600, (20000, 2)), rng.uniform(0, 600, (200, 2))
+    sparse[:20] = deep[:20] + rng.normal(0, 0.14, (20, 2))
+    tables = [
+        QTable({"sky_centroid": SkyCoord(*(xy / 3600).T, unit="deg"), "number": np.arange(len(xy))})
+        for xy in (deep, sparse)
+    ]
+    there, back = crossmatch(*tables), crossmatch(*tables[::-1])
+    pairs = np.array([there["index1"], there["index2"]]), np.array([back["index2"], back["index1"]])
+    assert {*map(tuple, pairs[0].T)} == {*map(tuple, pairs[1].T)}
+    assert np.sort(there["match_probability"]) == pytest.approx(np.sort(back["match_probability"]), abs=0.05)
+    right = there["index1"] == there["index2"]
+    assert there["match_probability"].sum() == pytest.approx(right.sum(), abs=3 * np.sqrt(right.sum()))
+    assert np.count_nonzero(there["match_probability"][~right] > 0.9) < 4
+
+
 def test_strangers_are_as_few_in_patches_far_apart():
     rng = np.random.default_rng(6)
     number, probability = [], []

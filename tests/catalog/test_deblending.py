@@ -82,6 +82,26 @@ def test_an_object_without_its_neighbours(scene, band):
     assert (image.uncertainty.array > 0).all()
 
 
+def test_wings_of_a_star_are_subtracted_as_far_as_its_psf_tells():
+    pytest.importorskip("galsim")
+    rng = np.random.default_rng(4)
+    sources = [(70.0, 100.0, 3e7, 0.0), (112.0, 103.0, 300.0, 0.0), (20.0, 20.0, 300.0, 0.0)]
+    pair = align(euclid=draw("euclid", ["VIS"], sources, 200, rng, sigma=0.5, psf_side=121))
+    x, y, flux, radius = np.array(sources).T
+    table = QTable({"id": [1, 2, 3], "sky_centroid": pair.wcs.pixel_to_world(x, y)})
+    for name in ("half_light_radius", "semimajor_axis", "semiminor_axis"):
+        table[name] = radius * u.arcsec
+    table["orientation"], table["bulge_fraction"] = np.zeros(3) * u.deg, np.zeros(3)
+    table["euclid_vis_flux"] = flux * u.nJy
+    image = deblended_image(table, pair, 2, "VIS", size=2.1 * u.arcsec)
+    assert image.meta["subtracted"] == 1  # the third is too far
+    star = draw("euclid", ["VIS"], sources[:1], 200, rng, sigma=1e-3, psf_side=121)
+    here = np.s_[93:114, 102:123]
+    removed = pair.euclid.sky_subtracted("VIS")[here].sum() - image.data.sum()
+    assert removed == pytest.approx(star.data["VIS"][here].sum(), rel=0.05)
+    assert removed > 100  # nJy, a third of the object's light
+
+
 def test_rubin_alone_lies_turned(scene):
     """Of a catalogue of both surveys: objects and their ellipses are where they are with both images."""
     table, pair = scene

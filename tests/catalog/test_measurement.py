@@ -1,11 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Measurement against scenes drawn by GalSim."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from jaisp.catalog import Sources, measure
-from jaisp.catalog._groups import find_groups
+from jaisp.catalog._groups import cut_blends, find_blends
 from jaisp.catalog._solver import Solver
 from jaisp.io import align
 
@@ -215,6 +217,49 @@ def test_large_sources_do_not_fit_into_the_largest_stamp():
     assert measure(align(euclid=euclid), sources, refine=False).large.tolist() == [False, True]
 
 
+def test_fluxes_of_a_blend_too_large_to_be_fitted_as_a_whole():
+    """What its pieces would leave in each other's light is solved for together at the end."""
+    rng = np.random.default_rng(12)
+    grid = 60 + 6.0 * np.arange(8)
+    xy = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2) + rng.uniform(-1, 1, (64, 2))
+    flux = 10 ** rng.uniform(2, 3.5, 64)
+    truth = [(*place, light, 0.0) for place, light in zip(xy, flux, strict=True)]
+    pair = align(draw("rubin", ["i"], truth, 110, rng, sigma=3.0, psf_side=95))
+    sources = make_sources(xy, np.zeros(64), rng, scatter=0.0)
+    sources.position_err[:] = 0.1
+    for refine in (False, True):
+        result = measure(pair, sources, refine=refine)
+        pulls = (result.flux[:, 3] - flux) / result.flux_err[:, 3]
+        assert pulls.std() < 1.3
+        assert not result.negative.any()
+
+
+@pytest.mark.parametrize("start", [2.2, 3.0])
+def test_a_galaxy_larger_than_the_stamps_is_fitted_with_its_own_derivatives(start):
+    """Those of a narrower stamp, into which the light beyond comes in again, made the fit go to and fro."""
+    galsim = pytest.importorskip("galsim")
+    rng = np.random.default_rng(1)
+    euclid = draw("euclid", ["VIS"], [], 300, rng, sigma=2.2)
+    psf = galsim.Moffat(beta=3.5, fwhm=0.35)
+    disc = galsim.Convolve(galsim.Exponential(half_light_radius=3.0, flux=20000.0), psf)
+    euclid.data["VIS"] += disc.drawImage(nx=300, ny=300, scale=0.1, center=galsim.PositionD(151, 151)).array
+    sources = make_sources(np.array([[150.0, 150.0]]), np.array([start]), rng, scatter=0.0)
+    sources.position_err[:] = 0.3
+    sources.half_light_radius[:] = start
+    result = measure(align(euclid=euclid), sources).with_model_errors(np.array([False]))
+    assert result.flux[0, 6] == pytest.approx(20000, rel=0.12)
+    assert result.half_light_radius[0] == pytest.approx(3.0, rel=0.1)
+
+
+def test_points_may_be_told_by_numbers():
+    sources = make_sources(
+        np.array([[50.0, 50.0], [20.0, 20.0]]), np.array([0.0, 0.4]), np.random.default_rng(1)
+    )
+    numbers = replace(sources, is_point=sources.is_point.astype(np.int64))
+    assert numbers.is_point.dtype == bool
+    assert (~numbers.is_point).tolist() == [False, True]
+
+
 def test_nothing_to_measure():
     rng = np.random.default_rng(7)
     pair = align(euclid=draw("euclid", ["VIS"], [], 100, rng))
@@ -226,7 +271,9 @@ def test_nothing_to_measure():
 def test_large_blends_are_cut_into_pieces():
     rng = np.random.default_rng(8)
     x, y = (axis.ravel() + rng.uniform(-1, 1, 100) for axis in np.meshgrid(*[np.arange(10) * 6.0] * 2))
-    label, groups = find_groups(x, y, np.zeros(100), reach=8.0)
+    label, blends = find_blends(x, y, np.zeros(100), reach=8.0)
     assert label.max() == 0
+    assert len(blends) == 1
+    groups = cut_blends(blends, np.stack([x, y], axis=-1), 24)
     assert max(len(group) for group in groups) <= 24
     assert sorted(np.concatenate(groups)) == list(range(100))

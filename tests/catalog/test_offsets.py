@@ -59,6 +59,14 @@ def test_constant_vector_and_its_error():
     assert 0.75 < pulls.std() < 1.25
 
 
+def test_a_field_is_uncertain_beyond_its_matches():
+    field = fit_offsets(*_matches(np.random.default_rng(0), 25))
+    inside = field.uncertainty(*field.centre)[0]
+    x = field.centre[0] + field.scale * np.array([0.9, 1.5, 2.0, 9.0])
+    outside = field.uncertainty(x, field.centre[1])[0]
+    np.testing.assert_allclose(np.sqrt(outside**2 - inside**2), [0.0, 0.15, 0.3, 0.6], atol=1e-6)
+
+
 @pytest.mark.parametrize("gradient", [(0.0, 0.0), (0.3, -0.3)])
 def test_degree_follows_the_data(gradient):
     field = fit_offsets(*_matches(np.random.default_rng(3), 300, gradient=gradient))
@@ -119,9 +127,13 @@ def test_errors_and_offset_are_along_ra_and_dec(kind):
         offsets = here.spherical_offsets_to(pair.wcs.pixel_to_world(1499 + dx, 1499 + dy).icrs)
         return np.array([offset.to_value(u.mas) for offset in offsets])
 
-    along_x, along_y = _errors_on_sky(pair, np.array([1.0, 0.0]), np.array([0.0, 1.0])).to_value(u.mas).T
+    one, none = np.array([1.0, 0.0]), np.zeros(2)
+    along_x, along_y = _errors_on_sky(pair, one, one[::-1], none).to_value(u.mas).T
     np.testing.assert_allclose(along_x, np.abs(moved(1, 0)), atol=1e-3)
     np.testing.assert_allclose(along_y, np.abs(moved(0, 1)), atol=1e-3)
+    # Of errors along one direction of the pixels: those of a step in it.
+    (along,) = _errors_on_sky(pair, np.array([0.6]), np.array([0.8]), np.array([0.48])).to_value(u.mas).T
+    np.testing.assert_allclose(along, np.abs(moved(0.6, 0.8)), atol=1e-3)
     meta = _offset_on_sky(pair, field)
     found = [meta[f"euclid_minus_rubin_{axis}_mas"] for axis in ("ra", "dec")]
     np.testing.assert_allclose(found, moved(*field(1499, 1499)), atol=0.01)

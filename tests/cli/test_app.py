@@ -10,12 +10,16 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
 import jaisp
 from jaisp.cli import app, main
-from jaisp.cli._common import check_file, check_folder, progress_bar
+from jaisp.cli._common import check_file, check_folder, progress_bar, read_images
 from jaisp.exceptions import FileError, JaispError, JaispWarning
+
+from .helpers import psf
 
 
 def run_with(monkeypatch, action):
@@ -67,6 +71,28 @@ def test_mistakes_are_one_line(error, monkeypatch, capsys):
 
     assert run_with(monkeypatch, fail) == 2
     assert_one_line(capsys, "(too bad|.*No space left on device)")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("Unable to allocate 9. GiB", r" \(Unable to allocate 9. GiB\)"), ("", "")]
+)
+def test_too_little_memory_is_one_line(said, told, monkeypatch, capsys):
+    def fail():
+        raise MemoryError(said)
+
+    assert run_with(monkeypatch, fail) == 2
+    assert_one_line(capsys, f"not enough memory{told}; cut the images out first or give fewer bands\n$")
+
+
+def test_one_file_with_the_psfs_of_all_bands(survey_files, tmp_path):
+    widths = {"g": 0.7, "i": 0.9}
+    hdus = [fits.ImageHDU(psf(0.2, fwhm), name=f"PSF_{band}") for band, fwhm in widths.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "psfs.fits")
+    given = ["--rubin", *survey_files["rubin"], "--rubin-psf", str(tmp_path / "psfs.fits")]
+    args = app.build_parser().parse_args(["catalog", *given, "-o", "a.fits"])
+    image, _ = read_images(args)
+    for band, fwhm in widths.items():
+        np.testing.assert_allclose(image.psf[band], psf(0.2, fwhm), atol=1e-5)
 
 
 def test_a_bug_is_not_hidden(monkeypatch):

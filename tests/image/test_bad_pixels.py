@@ -48,6 +48,47 @@ def test_zeros_far_from_the_sky_are_gaps(make):
     assert np.argwhere(make({"VIS": counts}).mask["VIS"]).tolist() == [[7, 8]]
 
 
+@pytest.mark.parametrize("value", [-30.0, -3.0, 0.7, 8.0])
+@pytest.mark.parametrize("border", [1, 8])
+def test_padding_with_any_value_is_a_gap(make, value, border):
+    sky = np.random.default_rng(5).normal(0, 1, (60, 70)).astype(np.float32)
+    sky[30, 30] = 20  # sharp; without it the padding could be the maximum, which counts as saturated
+    gap = np.ones(sky.shape, bool)
+    gap[border : 60 - border, border : 70 - border] = False
+    sky[gap] = value
+    image = make({"VIS": sky})
+    np.testing.assert_array_equal(image.mask["VIS"], gap | (sky == 20))
+    told = f"VIS: {gap.sum()} pixels exactly {value:g} (no data); masked"
+    assert told in [str(finding) for finding in image.findings]
+
+
+@pytest.mark.parametrize("sd", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("blur", [0.0, 1.0])
+@pytest.mark.parametrize("padding", [None, -1, -40])
+def test_values_that_repeat_in_a_quantised_sky_are_none(make, sd, blur, padding):
+    """Whatever the steps of the noise; an area of one value is, unless it is lost among the sky's own."""
+    sky = noise(np.random.default_rng(6), (150, 160), blur=blur) + star((150, 160), 90, 70, 5e3, fwhm=3)
+    sky = np.rint(sd * sky) + 1000
+    gap = np.zeros(sky.shape, bool)
+    if padding is not None:
+        gap[:, :30] = True
+        sky[gap] = 1000 + padding
+    mask = make({"VIS": sky}).mask["VIS"]
+    lost = padding == -1 and sd < 1
+    assert lost or mask[gap].all()
+    # Sky that touches the padding and happens to have its value goes with it.
+    assert np.mean(mask[~gap]) <= (0.015 if padding == -1 else 0)
+
+
+@pytest.mark.parametrize("level", [20, 1000])
+def test_zeros_beside_a_sky_that_is_bright_are_gaps(make, level):
+    """Also with a variance: it is not for want of noise that nothing is below zero."""
+    sky = np.random.default_rng(7).normal(level, 1, (60, 70))
+    sky[:, :20] = 0
+    image = make({"VIS": sky}, variance={"VIS": np.ones(sky.shape)})
+    np.testing.assert_array_equal(image.mask["VIS"], sky == 0)
+
+
 def test_saturated_cores_are_masked_and_nothing_else(make, pixels):
     stars = star(pixels.shape, 20, 25, 1e5, fwhm=3) + star(pixels.shape, 40.5, 10, 2e4, fwhm=3)
     whole = (pixels + stars).astype(np.float32)

@@ -213,6 +213,7 @@ def test_pixels_that_cannot_be_used(make, pixels):
     expected = [[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [1, 1], [1, 2], [1, 3], [2, 0], [2, 1], [3, 0]]
     assert np.argwhere(image.mask["VIS"]).tolist() == expected
     assert [str(finding) for finding in image.findings] == [
+        "VIS: integer mask: every bit counts as bad; 0.0744 % masked",
         "VIS: 2 pixels not finite; masked",
         "VIS: 4 pixels of negative, zero or infinite variance; masked",
         "VIS: 2 pixels of sentinel variance (no data); masked",
@@ -222,6 +223,40 @@ def test_pixels_that_cannot_be_used(make, pixels):
     np.testing.assert_array_equal(image.variance["VIS"], np.float32(4))
     assert np.isinf(image.source_variance("VIS")[image.mask["VIS"]]).all()
     assert (image.sky_subtracted("VIS")[image.mask["VIS"]] == 0).all()
+
+
+def test_bits_of_a_mask_hdu_count_as_in_files(make, pixels):
+    """By cards, or by the flags of Euclid; every source is DETECTED."""
+    bits = np.zeros(pixels.shape, np.int32)
+    bits[1, :4] = 1, 2, 4, 32
+    cards = {"MP_BAD": 0, "MP_SAT": 1, "MP_INTRP": 2, "HIERARCH MP_DETECTED": 5}
+    planes = fits.ImageHDU(bits, fits.Header(cards), name="MASK")
+    i = {"data": {"i": pixels}, "wcs": make_wcs(0.2), "survey": "rubin"}
+    image = make(**i, mask={"i": planes})
+    assert np.argwhere(image.mask["i"]).tolist() == [[1, 0], [1, 1]]
+    assert image.findings == []
+    # Without cards, but what is 0 and 1 needs none.
+    assert make(**i, mask={"i": fits.ImageHDU((bits > 0).astype(np.uint8))}).mask["i"].sum() == 4
+    (told,) = make(**i, mask={"i": fits.ImageHDU(bits)}).findings
+    assert told == Finding("i", "mask has no MP_ cards", "the numbers of DP1 assumed", True)
+    bits[1, :5] = 1, 2, 1 << 3, 1 << 22, 1 << 10
+    for band, bad in (("VIS", [0, 2, 3]), ("H", [0])):
+        image = make({band: pixels}, mask={band: fits.PrimaryHDU(bits)})
+        assert np.argwhere(image.mask[band]).tolist() == [[1, column] for column in bad]
+        assert image.findings == []
+    wrong = fits.ImageHDU(bits, fits.Header({"MP_BAD": 70}))
+    fails(ImageError, "Rubin i: MP_BAD of its mask is 70; allowed: the", make, **i, mask={"i": wrong})
+
+
+def test_integers_as_a_mask_without_meaning(make, pixels):
+    bits = np.zeros(pixels.shape, np.int32)
+    bits[:12] = 32
+    data = NDData(pixels, unit=u.nJy, wcs=make_wcs(), mask=bits)
+    for image in (make(mask={"VIS": bits}), make({"VIS": data})):
+        assert image.mask["VIS"].sum() == 12 * 56
+        told = Finding("VIS", "integer mask: every bit counts as bad", "25 % masked", True)
+        assert image.findings == [told]
+    assert make(mask={"VIS": bits > 0}).findings == make(mask={"VIS": bits // 32}).findings == []
 
 
 def test_a_band_of_which_nothing_is_left(make, pixels):
@@ -384,12 +419,55 @@ def test_unit_of_a_variance_hdu(make, pixels, unit):
 )
 def test_psf_image_that_is_too_small(make, fwhm, side, width, off):
     large = moffat_psf(np.sqrt(fwhm**2 - 0.45), 61)  # as wide as that with its pixels
+    wcs = make_wcs(EUCLID.band("VIS").psf_fwhm / fwhm)
     cut = (61 - side) // 2
-    (finding,) = make(psf={"VIS": normalize_psf(large[cut:-cut, cut:-cut])}).findings
+    (finding,) = make(wcs=wcs, psf={"VIS": normalize_psf(large[cut:-cut, cut:-cut])}).findings
     assert finding.what == f"PSF image of {side} px is only {width} FWHM wide"
     assert finding.done == f"fluxes may be off by up to {off} %; give a larger one"
     assert finding.doubtful is (off > 10)  # more than the measurement makes up for
-    assert make(psf={"VIS": large}).findings == []
+    assert make(wcs=wcs, psf={"VIS": large}).findings == []
+
+
+@pytest.mark.parametrize(("fwhm", "told"), [(0.08, True), (0.1, False), (0.35, False), (0.38, True)])
+def test_psf_that_may_be_on_other_pixels(make, fwhm, told):
+    """Half to twice as wide as the survey's, of 0.18 arcsec, is what telescopes and the air make."""
+    psf = moffat_psf(fwhm / 0.02, 201)
+    image = make(wcs=make_wcs(0.02), psf={"VIS": psf})
+    what = f"PSF of {0.02 * psf_fwhm(psf):.2g} arcsec FWHM, where Euclid has 0.18"
+    assert [finding.what for finding in image.findings] == told * [what]
+    done = "if it is not on pixels of 0.02 arcsec, fluxes are wrong: resample it"
+    assert [finding.done for finding in image.findings] == told * [done]
+    assert all(finding.doubtful for finding in image.findings)
+
+
+@pytest.mark.parametrize("level", [-2e-4, 0, 1e-4])
+@pytest.mark.parametrize("light", ["moffat", "airy", "kolmogorov"])
+def test_level_beneath_a_psf(make, light, level):
+    """Wings and diffraction rings are none."""
+    galsim = pytest.importorskip("galsim")
+    profile = {
+        "moffat": galsim.Moffat(beta=2, fwhm=0.18),
+        "airy": galsim.Convolve(galsim.Airy(lam=700, diam=1.2, obscuration=0.35), galsim.Gaussian(fwhm=0.1)),
+        "kolmogorov": galsim.Kolmogorov(fwhm=0.2),
+    }[light]
+    psf = profile.drawImage(nx=61, ny=61, scale=0.1).array
+    image = make(psf={"VIS": psf / psf.sum() + level})
+    told = [finding.what for finding in image.findings if finding.doubtful]
+    light = 61**2 * level / (1 + 61**2 * level)
+    assert [what[:37] for what in told] == (level != 0) * ["PSF has a level beneath it that adds "]
+    for what in told:
+        assert float(what.split()[-5]) == pytest.approx(100 * light, rel=0.1)
+
+
+@pytest.mark.parametrize("cards", [{"PIXELSCL": 0.02}, {"OVERSAMP": 5}])
+def test_psf_hdu_on_pixels_of_its_own(make, cards):
+    fine = moffat_psf(9.0, 105)
+    image = make(psf={"VIS": fits.ImageHDU(fine, fits.Header(cards))})
+    expected = np.pad(fine.reshape(21, 5, 21, 5).sum((1, 3)), 1)
+    np.testing.assert_allclose(image.psf["VIS"], expected, atol=1e-4)
+    assert image.findings == []
+    message = "Euclid VIS: its PSF states pixels of 3 arcsec, those of the image are 0.1; give the PSF on"
+    fails(ImageError, message, make, psf={"VIS": fits.ImageHDU(fine, fits.Header({"PIXELSCL": 3.0}))})
 
 
 @pytest.mark.parametrize("survey", [RUBIN, EUCLID])
@@ -403,7 +481,7 @@ def test_psfs_of_the_surveys_are_large_enough(make, pixels, survey):
 def test_psf_that_is_off_its_middle_is_moved(make):
     y, x = np.indices((21, 21)) - 10.0
     psf = np.exp(-0.5 * ((x - 0.4) ** 2 + (y + 0.3) ** 2) / 2**2)
-    image = make(psf={"VIS": psf / psf.sum()})
+    image = make(wcs=make_wcs(0.04), psf={"VIS": psf / psf.sum()})
     moved = image.psf["VIS"]
     assert np.sum(moved * x) == pytest.approx(0, abs=0.01)
     assert np.sum(moved * y) == pytest.approx(0, abs=0.01)

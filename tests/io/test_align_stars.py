@@ -7,6 +7,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.wcs import DistortionLookupTable
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.signal import fftconvolve
 
 from jaisp.image import SurveyImage
 from jaisp.io import align
@@ -208,3 +209,34 @@ def test_blocks_leave_no_seams(turned, monkeypatch):
     whole = align(rubin, euclid).rubin.data["i"]
     monkeypatch.setattr("jaisp.io._resample._BLOCK", 37)
     assert_allclose(align(rubin, euclid).rubin.data["i"], whole, atol=1e-3 * whole.max() / 100)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1])
+def test_scattered_bad_pixels(share):
+    """They cost no more of the target than they were, and neither fluxes nor their errors suffer."""
+    rng = np.random.default_rng(12)
+    shape, fwhm = (420, 420), 0.7
+    wcs, sky = make_wcs(shape, 0.2, rotation=23), star_positions(rng, 50, 10)
+    bad = rng.random(shape) < share
+    bands = {"r": rng.normal(size=shape), "i": star_image(wcs, shape, fwhm / 0.2, sky)}
+    rubin = make_image("rubin", bands, wcs, fwhm=fwhm / 0.2, mask=bad)
+    # What masked pixels hold is of no account, nor is their variance.
+    rubin.data["r"][bad], rubin.variance["r"][bad] = 1e6, 1e6
+    euclid = make_image("euclid", rng.normal(size=(560, 560)), make_wcs((560, 560), 0.1), fwhm=1.8)
+    image = align(rubin, euclid, region="euclid").rubin
+    assert share / 2 < image.mask["r"].mean() < share
+    weight = np.where(image.mask["r"], 0, 1 / image.variance["r"].astype(float))
+    assert weight[~image.mask["r"]].min() > 0.49
+    psf = image.psf["r"].astype(float)
+    sums = fftconvolve(weight * image.data["r"], psf[::-1, ::-1], "valid")
+    errors = fftconvolve(weight, psf[::-1, ::-1] ** 2, "valid") ** -0.5
+    assert np.std(sums * errors) == pytest.approx(1, abs=0.05)
+    # The bad pixels by themselves would bring half of that.
+    assert np.median(errors) * np.sqrt(np.sum(psf**2)) < 1 + share
+    flux = []
+    for x, y in zip(*image.wcs.world_to_pixel(sky), strict=True):
+        star = np.outer(pixel_integral(280, y, fwhm / 0.2), pixel_integral(280, x, fwhm / 0.2))
+        used = np.where(image.mask["i"], 0, star / image.variance["i"])
+        flux.append(np.sum(used * image.data["i"]) / np.sum(used * star))
+    assert np.mean(flux) == pytest.approx(1000, rel=0.005)
+    assert_allclose(flux, 1000, rtol=0.03)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.nddata import NDData
+from astropy.wcs import WCS
 
 from jaisp.exceptions import BandError, FileError, ImageError, JaispError, JaispWarning, WCSError
-from jaisp.io import read_euclid, read_rubin
+from jaisp.image import SurveyImage
+from jaisp.io import align, read_euclid, read_rubin
 from jaisp.io._bands import band_of_file, band_of_label
 from jaisp.surveys import EUCLID, RUBIN
 
@@ -232,6 +235,49 @@ def test_useless_pixels(tmp_path):
     bits = np.ones((40, 40), np.int32)
     path = write_rubin(tmp_path / "bad.fits", bits=bits)
     fails(ImageError, "Rubin g: every pixel is masked", read_rubin, path)
+
+
+def test_bands_without_a_usable_pixel_are_left_out(tmp_path):
+    good = write_rubin(tmp_path / "rubin_g.fits")
+    empty = [
+        write_rubin(tmp_path / "rubin_u.fits", band="u", data=np.full((40, 40), np.nan, np.float32)),
+        write_rubin(tmp_path / "rubin_r.fits", band="r", variance=-1.0),
+        write_rubin(tmp_path / "rubin_i.fits", band="i", bits=np.ones((40, 40), np.int32)),
+        write_rubin(tmp_path / "rubin_z.fits", band="z", data=np.zeros((40, 40), np.float32)),
+    ]
+    with pytest.warns(JaispWarning) as caught:
+        image = read_rubin([empty[0], good, *empty[1:]])
+    assert image.bands == ("g",)
+    assert [str(warning.message) for warning in caught] == [
+        f"{path}: band {path.stem[-1]} has no usable pixel; left out" for path in empty
+    ]
+    assert list(image.meta["files"]) == list(image.meta["calibration"]) == ["g"]
+    np.testing.assert_array_equal(image.data["g"], read_rubin(good).data["g"])
+    # Of those that have none the first tells why.
+    fails(ImageError, "Rubin u: no finite pixel in the image (all NaN)", read_rubin, empty)
+
+
+@pytest.mark.parametrize(("said", "frame"), [(" icrs", "icrs"), ("fk5 ", "fk5"), ("J2000", "fk5")])
+def test_spellings_of_frames(tmp_path, said, frame):
+    path = write_rubin(tmp_path / "a.fits", wcs={**wcs_cards(), "RADESYS": said})
+    image = align(read_rubin(path)).rubin
+    sky = image.wcs.pixel_to_world(19.5, 19.5)
+    assert sky.frame.name == frame
+    assert sky.separation(SkyCoord(53.1, -27.9, unit="deg", frame=frame)).mas < 1
+
+
+def test_unknown_frames(tmp_path):
+    paths = [
+        write_rubin(tmp_path / f"{band}.fits", band=band, wcs={**wcs_cards(), "RADESYS": "GAPPT"})
+        for band in "gr"
+    ]
+    message = f"{paths[0]}: the frame of its WCS is unknown (RADESYS 'GAPPT', axes RA---TAN, DEC--TAN); "
+    fails(WCSError, message, read_rubin, paths)
+    wcs = WCS(fits.Header(wcs_cards()))
+    wcs.wcs.radesys = "GAPPT"
+    message = "Rubin: the frame of its WCS is unknown (RADESYS 'GAPPT'"
+    fails(WCSError, message, SurveyImage, {"g": pixels()}, wcs, survey="rubin")
+    fails(WCSError, message, SurveyImage, {"g": NDData(pixels(), wcs=wcs)}, survey="rubin")
 
 
 def test_units(tmp_path):

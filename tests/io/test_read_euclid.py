@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`read_euclid`: mosaics of MER, cutouts of them, and files that hold everything."""
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -289,6 +290,24 @@ def test_counts_have_the_zero_point_of_q1(tmp_path):
     fits.setval(path, "BUNIT", value="electron/s")
     with pytest.warns(JaispWarning, match=r"no MAGZERO and BUNIT 'electron/s'; zero point 24.6 assumed"):
         read_euclid(path)
+
+
+def test_zero_point_of_hst(tmp_path):
+    """A count per second is a flux density of PHOTFLAM at PHOTPLAM; MAGZERO goes before."""
+    cards = {"PHOTFLAM": 7.07e-20, "PHOTPLAM": 8045.0, "FILTER": "VIS", **wcs_cards(0.05)}
+    unit = u.erg / u.s / u.cm**2 / u.AA
+    factor = (cards["PHOTFLAM"] * unit).to_value(u.nJy, u.spectral_density(cards["PHOTPLAM"] * u.AA))
+    path = tmp_path / "a.fits"
+    for name in ("ELECTRONS/S", None):
+        image_hdu(pixels(), primary=True, BUNIT=name, **cards).writeto(path, overwrite=True)
+        image = read_euclid(path)
+        np.testing.assert_allclose(image.data["VIS"], pixels() * factor, rtol=1e-4)
+        assert image.meta["calibration"] == {"VIS": "PHOTFLAM"}
+    image_hdu(pixels(), primary=True, BUNIT="ELECTRONS", **cards).writeto(path, overwrite=True)
+    with pytest.warns(JaispWarning, match=r"BUNIT 'ELECTRONS'; zero point 25.94 assumed"):
+        read_euclid(path)
+    image_hdu(pixels(), primary=True, MAGZERO=24.6, **cards).writeto(path, overwrite=True)
+    np.testing.assert_allclose(read_euclid(path).data["VIS"], pixels() * VIS_FACTOR, rtol=1e-5)
 
 
 def test_band_in_front_of_the_name(tmp_path):

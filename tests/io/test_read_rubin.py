@@ -209,7 +209,7 @@ def test_pixels_too_large_for_single_precision_are_masked(tmp_path):
     assert np.argwhere(read_rubin(tmp_path / "g.fits").mask["g"]).tolist() == [[3, 4]]
 
 
-@pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN", "cts/s"])
+@pytest.mark.parametrize("unit", [None, "adu", "electron/s", "DN", "cts/s", "e/s/pix", "counts/pixel", "cps"])
 def test_zero_point_for_counts(tmp_path, unit):
     path = write_rubin(tmp_path / "a.fits", unit=unit, primary_cards={"MAGZERO": 28.9})
     np.testing.assert_allclose(read_rubin(path).data["g"], 10 * pixels(1, sd=2.0), rtol=1e-5)

@@ -1,17 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """PSF images carried from one pixel grid to another, through the same interpolation as the pixels."""
 
+import warnings
+
+import astropy.units as u
 import numpy as np
+from astropy.wcs import WCS
 from scipy import ndimage
 
-from jaisp.image import normalize_psf
+from jaisp.exceptions import ImageError
+from jaisp.image.psf import normalize_psf
+from jaisp.image.units import number_card
 
-__all__ = ["resample_psf"]
+__all__ = ["on_pixels", "resample_psf"]
 
 # Positions of the star within its pixel, per axis, over which the interpolated PSF is averaged.
 _PHASES = 3
 # Zeros around the PSF, so that the splines do not see its edge.
 _PAD = 8
+_SCALES = (1e-3, 10)  # arcsec: cards that say other pixels are not of the sky
+_RATIOS = (1 / 20, 5)  # pixels of a PSF, in those of the image, that can be resampled
 
 
 def resample_psf(psf, jacobian, *, oversample=1, interpolated=True):
@@ -60,3 +68,44 @@ def resample_psf(psf, jacobian, *, oversample=1, interpolated=True):
         total = ndimage.map_coordinates(padded, at, order=5)
     n = 2 * half + 1
     return normalize_psf(total.reshape(n, oversample, n, oversample).sum(axis=(1, 3)))
+
+
+def on_pixels(psf, header, scale, where):
+    """PSF on the pixels of the image, ``scale`` arcsec wide, where its header states others."""
+    stated = _stated_scale(header, scale, where)
+    if stated is None or abs(stated / scale - 1) < 0.02:
+        return psf
+    ratio = stated / scale
+    if not _RATIOS[0] < ratio < _RATIOS[1]:
+        raise ImageError(
+            f"{where}: its PSF states pixels of {stated:.3g} arcsec, those of the image are {scale:.3g}; "
+            "give the PSF on the pixels of the image"
+        )
+    # Sums over the pixels of the image, as the image itself is.
+    return resample_psf(
+        normalize_psf(psf, where=f"{where} PSF"),
+        np.eye(2) / ratio,
+        oversample=max(1, round(1 / ratio)),
+        interpolated=False,
+    )
+
+
+def _stated_scale(header, scale, where):
+    """Pixel scale in arcsec that the header of a PSF states, or None; ``scale`` is that of the image."""
+    for key in ("PIXELSCL", "PIXSCALE"):
+        if (stated := number_card(header.get, key, where)) is not None and stated > 0:
+            return stated
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs = WCS(header, naxis=2)
+    except Exception:
+        # wcslib raises many kinds of errors, and this is no image of the sky.
+        wcs = WCS(naxis=2)
+    unit = wcs.wcs.cunit[0]
+    unit = unit.to(u.arcsec) if unit.is_equivalent(u.arcsec) else 3600
+    stated = unit * float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
+    if _SCALES[0] < stated < _SCALES[1]:
+        return stated
+    oversampling = number_card(header.get, "OVERSAMP", where)
+    return scale / oversampling if oversampling is not None and oversampling > 0 else None
