@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from jaisp import DETRJEPA
 from jaisp.catalog import detect, measure_offset
-from jaisp.catalog.crossmatching import _SIMILARITY, _TRUST, pair_odds, pair_probability
+from jaisp.catalog.crossmatching import _SIMILARITY, _TRUST, pair_density, pair_odds, pair_probability
 from jaisp.catalog.links import _ERROR_SCALE, _SHARPEST, UNKNOWN_OFFSET
 from jaisp.evaluation import DEPTHS, KINDS, Skies, calibration, match_one_to_one
 from jaisp.io import align
@@ -48,7 +48,7 @@ def pairs_of(model, field):
     error = [_ERROR_SCALE * PIXEL * np.hypot(one.x_err, one.y_err) / np.sqrt(2) for one in (rubin, euclid)]
     systematic = _SHARPEST if offset.n_matches else UNKNOWN_OFFSET
     variance = error[0][i] ** 2 + error[1][j] ** 2 + systematic**2
-    density = max(len(first), len(second)) / np.prod(np.ptp(np.concatenate([first, second]), axis=0))
+    density = pair_density(first, second, i, j, radius=1.0)
     cosine = np.einsum("kd,kd->k", rubin.embedding[i], euclid.embedding[j]).astype(float)
     right = (source["rubin"][i] == source["euclid"][j]) & (source["rubin"][i] >= 0)
     odds = (near.data**2 / variance, variance, density, cosine)

@@ -114,11 +114,7 @@ def match_positions(
         cosine = np.full(len(i), np.nan)
     else:
         cosine = np.einsum("kd,kd->k", np.asarray(embedding1)[i], np.asarray(embedding2)[j]).astype(float)
-    # Of the denser set, wherever in the order it stands: most of its objects have no partner in the other.
-    if area is not None:
-        density = np.broadcast_to(max(n, m) / area, len(i))
-    else:
-        density = np.maximum(_density(xy1, xy2, radius)[i], _density(xy2, xy1, radius)[j])
+    density = max(n, m) / area if area is not None else pair_density(xy1, xy2, i, j, radius=radius)
     log_odds = pair_odds(chi2, variance, density, cosine, trust=trust, similarity=similarity)
     probability = pair_probability(i, j, log_odds, n, m)
 
@@ -134,6 +130,15 @@ def match_positions(
         probability=probability[order],
         n_candidates=np.bincount(i, minlength=n),
     )
+
+
+def pair_density(xy1, xy2, i, j, *, radius):
+    """
+    Objects per square arcsec that are about a pair by chance: those of the denser set.
+
+    Wherever in the order it stands, most of its objects have no partner in the other.
+    """
+    return np.maximum(_density(xy1, xy2, radius)[i], _density(xy2, xy1, radius)[j])
 
 
 def _density(places, others, radius):
