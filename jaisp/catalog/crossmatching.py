@@ -19,10 +19,10 @@ __all__ = ["Matches", "crossmatch", "match_positions"]
 
 SYSTEMATIC = 0.03  # arcsec: what is left of the offset field, added to all errors
 # What separations and cosines say of slots being one object, fitted by benchmarks/calibrate_match.py on the
-# calibration skies; for the bundled weights a new fit is no better calibrated. Separations have the wings of
-# Student's t, blends above all: a Gaussian gate would lose true pairs.
+# calibration skies for the bundled weights. Separations have the wings of Student's t, blends above all: a
+# Gaussian gate would lose true pairs.
 _FREEDOM = 4.0
-_TRUST, _SIMILARITY = 0.62, (2.1, 0.8)
+_TRUST, _SIMILARITY = 0.69, (1.4, 0.69)
 _NEIGHBOURS = 50  # that tell how dense a set is
 _LEAST_ODDS = 1 / 3  # below these odds an object rather stays unmatched
 
