@@ -30,16 +30,7 @@ def repeated_value(data, good):
 
     Of the highest value `saturated_pixels` tells; in a quantised sky values repeat, but not in long rows.
 
-    Parameters
-    ----------
-    data : 2-D array
-        Image.
-    good : 2-D bool array
-        Pixels that count.
-
-    Returns
-    -------
-    float
+    Parameters are those of `saturated_pixels`.
     """
     step = data.size // _SAMPLE + 1
     top = np.max(data, where=good, initial=-np.inf)
