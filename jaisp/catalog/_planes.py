@@ -22,7 +22,7 @@ __all__ = [
     "overlap",
 ]
 
-N_SHAPE = 6  # x, y, log radius, e1, e2, bulge fraction
+N_SHAPE = 7  # x, y, log radius, e1, e2, bulge fraction, log Sersic index of the disc
 # Half-light radius of a bulge in units of its disc's: the median of the simulated galaxies.
 BULGE_SIZE = 0.5
 POINT = -6.0  # log radius below which a source is a point
@@ -142,6 +142,7 @@ class Plane:
             parameters=parameters,
             bulge_fraction=torch.from_numpy(state[:, 5].astype(np.float32)),
             bulge_size=BULGE_SIZE,
+            sersic_index=torch.from_numpy(np.exp(state[:, 6]).astype(np.float32)),
         )
         if self.binning == 2 and parameters:
             values[:, :, 1:3] *= 0.5  # per pixel of the 0.1 arcsec grid

@@ -12,7 +12,7 @@ from jaisp.surveys import EUCLID, RUBIN
 __all__ = ["Solver"]
 
 _CHUNK = 4e6  # pixels of stamps with derivatives that are held in memory
-_MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3])
+_MAX_STEP = np.array([1.0, 1.0, 0.3, 0.15, 0.15, 0.3, 0.3])
 _SURVEYS = (RUBIN.name, EUCLID.name)
 _OFFSET_ERROR = 0.5  # pixels: sources worse than this in either survey say nothing of the offset
 _OFFSET_FLOOR = 0.05  # pixels: sources differ by more than noise, their bands show other shapes
@@ -42,9 +42,9 @@ class Solver:
     Parameters
     ----------
     planes : list of Plane
-    start, prior : ndarray, shape (n, 6)
-        x, y, log radius, e1, e2 and bulge fraction to begin with, and the inverse variances that hold them
-        there.
+    start, prior : ndarray, shape (n, 7)
+        x, y, log radius, e1, e2, bulge fraction and log Sersic index of the disc to begin with, and the
+        inverse variances that hold them there.
     """
 
     def __init__(self, planes, *, start, prior):
@@ -91,8 +91,8 @@ class Solver:
 
         Parameters
         ----------
-        state : ndarray, shape (n, 6)
-            x, y, log radius, e1, e2, bulge fraction.
+        state : ndarray, shape (n, 7)
+            x, y, log radius, e1, e2, bulge fraction, log Sersic index.
         groups : list of ndarray of int
             Sources to be solved together.
         free : ndarray of int, shape (n,), optional
@@ -100,7 +100,7 @@ class Solver:
 
         Returns
         -------
-        ndarray, shape (n, 6)
+        ndarray, shape (n, 7)
             The state after the step; its variances are in ``variance``.
         """
         new = state.copy()
@@ -282,7 +282,7 @@ class Solver:
 
         Parameters
         ----------
-        state : ndarray, shape (n, 6)
+        state : ndarray, shape (n, 7)
             That of the last step.
         """
         if len(self.pull) < 2:

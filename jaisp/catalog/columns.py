@@ -126,7 +126,10 @@ def _columns():
         "pos.posAng",
         unit="deg",
     )
-    yield Column("bulge_fraction", "share of a de Vaucouleurs profile, the rest is exponential", "")
+    yield Column("bulge_fraction", "share of a de Vaucouleurs profile, the rest is a disc", "")
+    yield Column(
+        "sersic_index", "Sersic index of the disc: 1 is exponential, as is what is too faint to tell", ""
+    )
     yield Column("star_probability", "that the object is a point source", "src.class.starGalaxy")
     yield Column("blend_id", "group of objects whose light overlaps", "meta.id.assoc")
     yield Column("n_blended", "number of objects in the group", "meta.number;src")

@@ -150,10 +150,11 @@ def _model(rows, image, band, x, y, side, away):
     ellipticity = np.where(radius > 0, (1 - ratio) / (1 + ratio), 0)
     angle = 2 * (rows["orientation"].to_value(u.rad) + np.radians(drawing.grid_angle(rows, image.wcs)))
     bulge = np.asarray(rows["bulge_fraction"], float)
-    disc = radius / half_light_factor(bulge, BULGE_SIZE)
+    index = np.asarray(rows["sersic_index"], float)
+    disc = radius / half_light_factor(bulge, BULGE_SIZE, index)
     shapes = disc, ellipticity * np.cos(angle), ellipticity * np.sin(angle)
-    radius, e1, e2, x, y, flux, bulge = (
-        torch.from_numpy(np.asarray(values, float)) for values in (*shapes, x, y, flux, bulge)
+    radius, e1, e2, x, y, flux, bulge, index = (
+        torch.from_numpy(np.asarray(values, float)) for values in (*shapes, x, y, flux, bulge, index)
     )
     psf = image.psf[band].astype(float)
     sizes = stamp_size(
@@ -165,8 +166,8 @@ def _model(rows, image, band, x, y, side, away):
     reaches = torch.from_numpy(away) < sizes / 2
     if not reaches.any():
         return np.zeros((side, side)), 0
-    radius, e1, e2, x, y, flux, bulge, sizes = (
-        values[reaches] for values in (radius, e1, e2, x, y, flux, bulge, sizes)
+    radius, e1, e2, x, y, flux, bulge, index, sizes = (
+        values[reaches] for values in (radius, e1, e2, x, y, flux, bulge, index, sizes)
     )
     # The PSF image holds a part of the light only, as for the measurement.
     psf = torch.from_numpy(psf * encircled_energy(image.psf[band], band))[None]
@@ -184,5 +185,6 @@ def _model(rows, image, band, x, y, side, away):
         size=size,
         bulge_fraction=bulge,
         bulge_size=BULGE_SIZE,
+        sersic_index=index,
     )
     return model[0].numpy(), int(reaches.sum())

@@ -2,8 +2,9 @@
 """
 The likelihood measures what the network found: fluxes of all bands, positions and shapes, with errors.
 
-Sources are Gaussian-mixture discs or points under the real PSFs. Each blend is solved as a whole: fluxes
-linearly, positions and shapes by damped Gauss-Newton steps that are shared over all bands of both surveys.
+Sources are points, or discs of any Sersic index with de Vaucouleurs bulges, under the real PSFs. Each blend
+is solved as a whole: fluxes linearly, positions and shapes by damped Gauss-Newton steps that are shared over
+all bands of both surveys.
 """
 
 from dataclasses import dataclass, replace
@@ -15,15 +16,19 @@ from jaisp.catalog._groups import cut_blends, find_blends
 from jaisp.catalog._planes import BULGE_SIZE, N_SHAPE, POINT, make_planes
 from jaisp.catalog._solver import Solver
 from jaisp.catalog.offsets import OffsetField
-from jaisp.scene import half_light_factor
+from jaisp.scene import SERSIC_INDICES, half_light_factor
 from jaisp.surveys import EUCLID
 
 __all__ = ["Measurement", "Sources", "measure"]
 
 _REFINE_SNR = 6.0  # below this the network's position is kept: a fit would follow the noise
 _SHAPE_SNR = 12.0
-_BULGE_SNR = 25.0
+_PROFILE_SNR = 25.0
+# Of sources wider than this part of the largest stamp the wings do not tell the index: fits go to and fro.
+_WIDE = 8.0
 _BULGE_MEAN = 0.2
+# 1 sigma of what is known beforehand of log radius, e1, e2, bulge fraction, log Sersic index.
+_PRIOR = (0.4, 0.2, 0.2, 0.3, 0.8)
 _OFFSET_STEPS = 2  # first steps after which the offset between the surveys is refined
 _CONVERGED = 0.1  # in units of the errors: sources that move less stay where they are
 _FARTHEST = 3.0  # pixels that a fit may move a source from where the network saw it
@@ -34,7 +39,7 @@ _MOST_GROWTH, _EXEMPT_SNR = 0.8, 150.0
 # Of points and of galaxies, so that pulls of sources that stand alone on the calibration skies of
 # benchmarks/measurement.py scatter by about one.
 _ERROR_SCALE = (1.0, 1.15)
-_FLUX_FLOOR = (0.015, 0.055)  # relative
+_FLUX_FLOOR = (0.015, 0.035)  # relative
 _POSITION_FLOOR = (0.006, 0.04)  # pixels
 # Members of a blend that are solved together: where positions and shapes are free, and where only fluxes are.
 _MOST_TOGETHER, _MOST_FLUXES = 64, 200
@@ -95,6 +100,8 @@ class Measurement:
         Intrinsic shape; radius in arcsec.
     bulge_fraction : ndarray, shape (n,)
         Share of a de Vaucouleurs profile in the flux.
+    sersic_index : ndarray, shape (n,)
+        Of the disc, which is the rest.
     flux, flux_err : ndarray, shape (n, 10)
         nJy, Rubin ugrizy then Euclid VIS, Y, J, H; NaN where a band is missing or masked.
     coverage : ndarray, shape (n, 10)
@@ -122,6 +129,7 @@ class Measurement:
     e1: np.ndarray
     e2: np.ndarray
     bulge_fraction: np.ndarray
+    sersic_index: np.ndarray
     flux: np.ndarray
     flux_err: np.ndarray
     coverage: np.ndarray
@@ -162,11 +170,12 @@ class Measurement:
         return np.sqrt((np.maximum(ratio, 0) ** 2).sum(axis=1))
 
 
-def _free_parameters(snr, is_galaxy):
-    """How many parameters each source's signal allows to be fitted: position, shape, bulge fraction."""
+def _free_parameters(snr, is_galaxy, is_wide):
+    """How many parameters each source's signal allows to be fitted: position, then shape, then profile."""
     free = np.where(snr > _REFINE_SNR, 2, 0)
     free[(snr > _SHAPE_SNR) & is_galaxy] = 5
-    free[(snr > _BULGE_SNR) & is_galaxy] = 6
+    free[(snr > _PROFILE_SNR) & is_galaxy] = 6
+    free[(snr > _PROFILE_SNR) & is_galaxy & ~is_wide] = 7
     return free
 
 
@@ -177,6 +186,7 @@ def _limit(state, is_galaxy):
     )
     state[:, 3:5] /= np.maximum(np.hypot(state[:, 3], state[:, 4]) / 0.85, 1.0)[:, None]
     state[:, 5] = np.clip(state[:, 5], 0.0, 1.0)
+    state[:, 6] = np.clip(state[:, 6], *np.log(SERSIC_INDICES))
 
 
 def measure(pair, sources, *, refine=True, iterations=5, offset=None):
@@ -212,7 +222,7 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     state[:, 3], state[:, 4] = is_galaxy * sources.e1 / norm, is_galaxy * sources.e2 / norm
     state[:, 5] = is_galaxy * _BULGE_MEAN
     start = state.copy()
-    prior = np.tile(1 / np.array([1.0, 1.0, 0.4, 0.2, 0.2, 0.3]) ** 2, (n, 1))
+    prior = np.tile(1 / np.array((1.0, 1.0, *_PRIOR)) ** 2, (n, 1))
     prior[:, :2] = (1 / np.clip(2 * sources.position_err, 0.5, 2.0) ** 2)[:, None]
     reach = max((plane.fwhm for plane in planes), default=0.5) / EUCLID.pixel_scale
     label, blends = find_blends(
@@ -228,9 +238,12 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
             solver.step(state, blends)
     if refine and n:
         moving = groups
+        widest = min((plane.largest * plane.scale for plane in planes), default=0.0) / _WIDE
         for iteration in range(iterations):
             solver.choose_sizes(state)
-            free = _free_parameters(solver.snr, is_galaxy)
+            stretch = np.sqrt((1 + np.hypot(*state[:, 3:5].T)) / (1 - np.hypot(*state[:, 3:5].T)))
+            is_wide = stretch * np.exp(state[:, 2]) > widest
+            free = _free_parameters(solver.snr, is_galaxy, is_wide)
             moving = [group for group in moving if free[group].any()]
             new = solver.step(state, moving, free)
             _limit(new, is_galaxy)
@@ -268,11 +281,14 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         y_err=error[:, 1],
         xy_covariance=np.where(known, solver.xy_covariance, 0.0),
         half_light_radius=np.where(
-            sources.is_point, 0.0, np.exp(state[:, 2]) * half_light_factor(state[:, 5], BULGE_SIZE)
+            sources.is_point,
+            0.0,
+            np.exp(state[:, 2]) * half_light_factor(state[:, 5], BULGE_SIZE, np.exp(state[:, 6])),
         ),
         e1=state[:, 3],
         e2=state[:, 4],
         bulge_fraction=state[:, 5],
+        sersic_index=np.exp(state[:, 6]),
         flux=np.where(np.isfinite(flux_err), solver.flux, np.nan),
         flux_err=flux_err,
         coverage=solver.coverage,

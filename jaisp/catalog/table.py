@@ -112,6 +112,7 @@ def build_table(pair, joint, measurement, link, probabilities):
     angle = np.degrees(0.5 * np.arctan2(measurement.e2, measurement.e1))
     table["orientation"] = angle * u.deg
     table["bulge_fraction"] = measurement.bulge_fraction
+    table["sersic_index"] = measurement.sersic_index
     table["star_probability"] = expit(joint.star_logit.astype(float))
     table["blend_id"] = measurement.group
     table["n_blended"] = measurement.n_group

@@ -1,7 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Differentiable scenes: PSF-convolved sources rendered with torch, for likelihoods and for training."""
 
-from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL, Profile, half_light_factor
+from jaisp.scene.profiles import (
+    DE_VAUCOULEURS,
+    EXPONENTIAL,
+    SERSIC_INDICES,
+    Profile,
+    half_light_factor,
+)
 from jaisp.scene.psf import PSFTransform, psf_transform
 from jaisp.scene.render import (
     STAMP_SIZES,
@@ -14,6 +20,7 @@ from jaisp.scene.render import (
 __all__ = [
     "DE_VAUCOULEURS",
     "EXPONENTIAL",
+    "SERSIC_INDICES",
     "STAMP_SIZES",
     "PSFTransform",
     "Profile",

@@ -9,20 +9,37 @@ radii. They minimise the squared residual of ``r**2 I(r)`` over the logarithm of
 residual of the enclosed flux, from a non-negative least-squares start. The flux that is misplaced radially
 (the integral of the absolute residual) is 0.12 % for the exponential and 0.9 % for the de Vaucouleurs
 profile, before any PSF; the enclosed flux is right within 0.025 % and 0.13 % at every radius.
+
+Discs of any other Sersic index have a table of their transform, by ``scipy.fft.fht``.
 """
 
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+import scipy.fft
 import torch
-from scipy.special import gammainc, gammaincinv
+from scipy.interpolate import CubicSpline, RegularGridInterpolator
+from scipy.special import gamma, gammainc, gammaincinv
 
-__all__ = ["DE_VAUCOULEURS", "EXPONENTIAL", "Profile", "half_light_factor", "tabulated_transforms"]
+__all__ = [
+    "DE_VAUCOULEURS",
+    "EXPONENTIAL",
+    "SERSIC_INDICES",
+    "Profile",
+    "half_light_factor",
+    "sersic_transforms",
+    "tabulated_transforms",
+]
+
+#: Least and largest Sersic index of a disc.
+SERSIC_INDICES = (0.5, 6.0)
 
 _NODES = 2048
 # Of u: below, the parabola of the first node holds; above, nothing is left.
 _LOG_RANGE = (np.log(1e-6), np.log(2e3))
+_INDEX_NODES = np.linspace(*np.log(SERSIC_INDICES), 26)
+_SERSIC_NODES = 1024
 
 
 @dataclass(frozen=True)
@@ -104,15 +121,17 @@ DE_VAUCOULEURS = _normalised(
 
 @cache
 def _growth(bulge_size):
-    """Shares of bulge, and the half-light radius of bulge and disc at each, by the curve of growth."""
-    radius = np.linspace(0.02, 2.0, 4000) * max(1.0, bulge_size)
-    disc = gammainc(2, gammaincinv(2, 0.5) * radius)
-    bulge = gammainc(8, gammaincinv(8, 0.5) * (radius / bulge_size) ** 0.25)
-    shares = np.linspace(0, 1, 101)
-    return shares, np.array([np.interp(0.5, (1 - share) * disc + share * bulge, radius) for share in shares])
+    """Half-light radius of bulge and disc by log index and share of bulge, by curves of growth."""
+    shares, radii = np.linspace(0, 1, 101), np.geomspace(0.02, 2.0, 1000) * max(1.0, bulge_size)
+    bulge = gammainc(8, gammaincinv(8, 0.5) * (radii / bulge_size) ** 0.25)
+    table = []
+    for index in np.exp(_INDEX_NODES):
+        disc = gammainc(2 * index, gammaincinv(2 * index, 0.5) * radii ** (1 / index))
+        table.append([np.interp(0.5, (1 - share) * disc + share * bulge, radii) for share in shares])
+    return RegularGridInterpolator((_INDEX_NODES, shares), np.array(table), method="cubic")
 
 
-def half_light_factor(bulge_fraction, bulge_size):
+def half_light_factor(bulge_fraction, bulge_size, sersic_index=1.0):
     """
     Half-light radius of a galaxy in units of its disc's.
 
@@ -121,14 +140,22 @@ def half_light_factor(bulge_fraction, bulge_size):
     bulge_fraction : array
         Share of the de Vaucouleurs profile in the flux.
     bulge_size : float
-        Half-light radius of the de Vaucouleurs profile in units of the exponential one's.
+        Half-light radius of the de Vaucouleurs profile in units of the disc's.
+    sersic_index : array, optional
+        Sersic index of the disc, within `SERSIC_INDICES`.
 
     Returns
     -------
     ndarray
         1 for a disc, ``bulge_size`` for a bulge; right to 1e-3.
     """
-    return np.interp(bulge_fraction, *_growth(bulge_size))
+    index, share = np.broadcast_arrays(np.log(sersic_index), bulge_fraction)
+    places = np.clip(np.stack([index, share], axis=-1).reshape(-1, 2), *_corners())
+    return _growth(bulge_size)(places).reshape(index.shape)
+
+
+def _corners():
+    return (_INDEX_NODES[0], 0.0), (_INDEX_NODES[-1], 1.0)
 
 
 @cache
@@ -176,3 +203,65 @@ def tabulated_transforms(u, bulge_size=1.0):
         bent = bend * step
         found += [(slope + bent).mul_(step).add_(value), slope + 2 * bent]
     return found
+
+
+@cache
+def _sersic_tables():
+    """Spline by log index of tables at equally spaced log u: value, slope, half curvature of a transform."""
+    step = 0.005
+    log_r = step * (np.arange(8192) - 4096)
+    k = np.exp(-log_r[::-1])  # in radians per half-light radius
+    log_u, tables = np.linspace(*_LOG_RANGE, _SERSIC_NODES), []
+    for n in np.exp(_INDEX_NODES):
+        b = gammaincinv(2 * n, 0.5)
+        # Light by radius of a profile of flux 1.
+        light = b ** (2 * n) / n / gamma(2 * n) * np.exp(log_r - b * np.exp(log_r / n))
+        # Each derivative by u brings a Bessel function of the next order.
+        columns = [
+            (-2 * np.pi**2 / k) ** order * scipy.fft.fht(light * np.exp(order * log_r), step, mu=order) / k
+            for order in range(3)
+        ]
+        tables.append(CubicSpline(2 * np.log(k / (2 * np.pi)), np.stack(columns, axis=-1))(log_u))
+    tables = np.array(tables) * (1, 1, 0.5)
+    tables[:, -1] = 0
+    return CubicSpline(_INDEX_NODES, tables)
+
+
+def sersic_transforms(u, index, *, by_index=False):
+    """
+    Fourier transforms of Sersic profiles of unit flux and half-light radius, from a table.
+
+    Parameters
+    ----------
+    u : torch.Tensor, shape (n, ...)
+        As for `Profile.transform`.
+    index : torch.Tensor, shape (n,)
+        Sersic index of each source, within `SERSIC_INDICES`; not differentiated by.
+    by_index : bool
+        Whether to return the derivative by the logarithm of the index too.
+
+    Returns
+    -------
+    value, slope : torch.Tensor
+        The transform, exact to 2e-5 and differentiable by ``u``, and its derivative by ``u``; both of the
+        shape of ``u``.
+    by_log_index : torch.Tensor or None
+    """
+    log_index = index.detach().cpu().double().log().clamp(*_INDEX_NODES[[0, -1]]).numpy()
+    low, high = _LOG_RANGE
+    nodes = torch.exp(torch.linspace(low, high, _SERSIC_NODES, dtype=torch.float64)).to(u)
+    place = (torch.log(u.detach().clamp(min=1e-6)) - low) * ((_SERSIC_NODES - 1) / (high - low))
+    place = place.round().long().clamp(max=_SERSIC_NODES - 1)
+    step = u - nodes[place]
+    place = place + _SERSIC_NODES * torch.arange(len(u), device=u.device).reshape(-1, *[1] * (u.ndim - 1))
+
+    def look_up(order):
+        table = torch.from_numpy(_sersic_tables()(log_index, order).reshape(-1, 3)).to(u)
+        return table[place].unbind(-1)
+
+    value, slope, bend = look_up(0)
+    found = value + step * (slope + bend * step), slope + 2 * bend * step
+    if not by_index:
+        return *found, None
+    value, slope, bend = look_up(1)
+    return *found, value + step * (slope + bend * step)

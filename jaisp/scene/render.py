@@ -2,7 +2,7 @@
 """
 Differentiable rendering of PSF-convolved sources, many at a time, in Fourier space.
 
-A source is a point, or an exponential disc with an optional de Vaucouleurs bulge of the same ellipticity.
+A source is a point, or a Sersic disc with an optional de Vaucouleurs bulge of the same ellipticity.
 Its stamp is the inverse transform of PSF x profile x shift, so that any PSF image and any sub-pixel position
 can be used. The PSF image is taken to include the pixel, as images of stars do.
 """
@@ -10,7 +10,7 @@ can be used. The PSF image is taken to include the pixel, as images of stars do.
 import scipy.fft
 import torch
 
-from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL, tabulated_transforms
+from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL, sersic_transforms, tabulated_transforms
 from jaisp.scene.psf import PSFTransform, psf_transform
 
 __all__ = ["STAMP_SIZES", "render_derivatives", "render_image", "render_stamps", "stamp_size"]
@@ -80,10 +80,14 @@ def _transforms(u, bulge_size):
     return tabulated_transforms(u, bulge_size)
 
 
-def _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, bulge_size, ky, kx, pixel_scale, parameters):
+def _galaxy_terms(
+    half_light_radius, e1, e2, bulge_fraction, index, bulge_size, ky, kx, pixel_scale, parameters
+):
     """Transform of unit sources, then its derivatives by ``parameters`` parameters, (n, terms, ky, kx)."""
     u, u_e1, u_e2 = _stretched(half_light_radius / pixel_scale, e1, e2, ky, kx)
     disc, disc_slope, bulge, bulge_slope = _transforms(u, bulge_size)
+    if (index != 1).any() or parameters > 6:
+        disc, disc_slope, by_index = sersic_transforms(u, index, by_index=parameters > 6)
     excess = bulge - disc
     bulge_fraction = bulge_fraction[:, None, None]
     galaxy = disc + bulge_fraction * excess
@@ -99,6 +103,8 @@ def _galaxy_terms(half_light_radius, e1, e2, bulge_fraction, bulge_size, ky, kx,
             u_e2 * slope,
             excess,
         ][:parameters]
+        if parameters > 6:
+            terms.append((1 - bulge_fraction) * by_index)
     return torch.stack([term.to(terms[0].dtype) for term in terms], dim=1)
 
 
@@ -110,12 +116,15 @@ def _inverse(transform, size):
 
 
 def _render(
-    psf, x, y, half_light_radius, e1, e2, bulge_fraction, *, bulge_size, size, pixel_scale, parameters
-):
+    psf, x, y, half_light_radius, e1, e2, bulge_fraction, sersic_index, *,
+    bulge_size, size, pixel_scale, parameters,
+):  # fmt: skip
     """Stamps and derivatives, (n, bands, 1 + parameters, size, size)."""
-    bulge_fraction = torch.as_tensor(bulge_fraction, dtype=x.dtype, device=x.device)
-    x, y, half_light_radius, e1, e2, bulge_fraction = torch.broadcast_tensors(
-        x, y, half_light_radius, e1, e2, bulge_fraction
+    bulge_fraction, sersic_index = (
+        torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (bulge_fraction, sersic_index)
+    )
+    x, y, half_light_radius, e1, e2, bulge_fraction, sersic_index = torch.broadcast_tensors(
+        x, y, half_light_radius, e1, e2, bulge_fraction, sersic_index
     )
     if not isinstance(psf, PSFTransform):
         psf = psf_transform(psf, size)
@@ -125,7 +134,16 @@ def _render(
     for along_y, along_x, bands, values in psf.aliases:
         ky, kx = psf.frequencies(along_y, along_x, x)
         source = _galaxy_terms(
-            half_light_radius, e1, e2, bulge_fraction, bulge_size, ky, kx, pixel_scale, parameters
+            half_light_radius,
+            e1,
+            e2,
+            bulge_fraction,
+            sersic_index,
+            bulge_size,
+            ky,
+            kx,
+            pixel_scale,
+            parameters,
         )
         # The origin of the transform is the corner; sources are placed from the middle pixel.
         rows = _shift(y + size // 2, ky, real_at_nyquist=real_at_nyquist)
@@ -154,7 +172,18 @@ def _render(
 
 
 def render_stamps(
-    psf, x, y, half_light_radius, e1, e2, *, size, pixel_scale, bulge_fraction=0.0, bulge_size=1.0
+    psf,
+    x,
+    y,
+    half_light_radius,
+    e1,
+    e2,
+    *,
+    size,
+    pixel_scale,
+    bulge_fraction=0.0,
+    bulge_size=1.0,
+    sersic_index=1.0,
 ):
     """
     Stamps of PSF-convolved sources of unit flux.
@@ -174,9 +203,11 @@ def render_stamps(
     pixel_scale : float
         Arcsec per pixel.
     bulge_fraction : torch.Tensor, shape (n,), or float, optional
-        Share of the flux in a de Vaucouleurs profile; the rest is exponential.
+        Share of the flux in a de Vaucouleurs profile; the rest is a disc.
     bulge_size : float, optional
-        Half-light radius of the de Vaucouleurs profile in units of ``half_light_radius``, the exponential's.
+        Half-light radius of the de Vaucouleurs profile in units of ``half_light_radius``, the disc's.
+    sersic_index : torch.Tensor, shape (n,), or float, optional
+        Sersic index of the disc, within 0.5 and 6; exponential by default. Automatic derivatives by it are 0.
 
     Returns
     -------
@@ -191,6 +222,7 @@ def render_stamps(
         e1,
         e2,
         bulge_fraction,
+        sersic_index,
         bulge_size=bulge_size,
         size=size,
         pixel_scale=pixel_scale,
@@ -210,6 +242,7 @@ def render_derivatives(
     pixel_scale,
     bulge_fraction=0.0,
     bulge_size=1.0,
+    sersic_index=1.0,
     parameters=6,
 ):
     """
@@ -217,11 +250,11 @@ def render_derivatives(
 
     Parameters
     ----------
-    psf, x, y, half_light_radius, e1, e2, size, pixel_scale, bulge_fraction, bulge_size
+    psf, x, y, half_light_radius, e1, e2, size, pixel_scale, bulge_fraction, bulge_size, sersic_index
         As for `render_stamps`.
     parameters : int, optional
         How many derivatives to take, in this order: x, y (per pixel of the stamp), the natural logarithm of
-        the half-light radius, e1, e2, the bulge fraction.
+        the half-light radius, e1, e2, the bulge fraction, the logarithm of the Sersic index.
 
     Returns
     -------
@@ -236,6 +269,7 @@ def render_derivatives(
         e1,
         e2,
         bulge_fraction,
+        sersic_index,
         bulge_size=bulge_size,
         size=size,
         pixel_scale=pixel_scale,
@@ -257,6 +291,7 @@ def render_image(
     size=64,
     bulge_fraction=0.0,
     bulge_size=1.0,
+    sersic_index=1.0,
 ):
     """
     Image of a scene: the sum of its sources' stamps.
@@ -269,7 +304,7 @@ def render_image(
         Positions in pixels of this image, 0 at the centre of the first pixel.
     flux : torch.Tensor, shape (n, bands)
         Total fluxes.
-    half_light_radius, e1, e2, bulge_fraction, bulge_size, pixel_scale
+    half_light_radius, e1, e2, bulge_fraction, bulge_size, sersic_index, pixel_scale
         As for `render_stamps`.
     shape : tuple of int
         ``(ny, nx)`` of the image.
@@ -295,6 +330,7 @@ def render_image(
         pixel_scale=pixel_scale,
         bulge_fraction=bulge_fraction,
         bulge_size=bulge_size,
+        sersic_index=sersic_index,
     )
     stamps = stamps * flux[:, :, None, None]
     steps = torch.arange(size, device=x.device) - size // 2

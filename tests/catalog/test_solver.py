@@ -60,7 +60,7 @@ def _scene(rng, *, sigma=1.0):
         draw("rubin", ["g", "i"], truth, 90, rng, sigma=sigma),
         draw("euclid", ["VIS"], truth, 180, rng, sigma=sigma),
     )
-    state = np.zeros((3, 6))
+    state = np.zeros((3, 7))
     state[:, :2] = np.array(truth)[:, :2]
     state[:, 2] = [np.log(0.3), 1.5 * POINT, np.log(0.4)]
     return pair, state, [np.array([0, 1]), np.array([2])]
@@ -93,14 +93,14 @@ def test_no_flux_is_far_below_zero():
     """Of a small and a large row on one galaxy one would get more than all, the other less than nothing."""
     rng = np.random.default_rng(4)
     pair = align(euclid=draw("euclid", ["VIS"], [(90.0, 90.0, 3000.0, 0.2)], 180, rng, sigma=0.3))
-    state = np.zeros((2, 6))
+    state = np.zeros((2, 7))
     state[:, :2], state[:, 2] = 90.0, np.log([0.3, 0.6])
     solver = Solver(make_planes(pair, OffsetField()), start=state, prior=np.ones_like(state))
     for _ in range(3):
         solver.step(state, [np.array([0, 1])])
     assert solver.negative[:, 6].tolist() == [False, True]
     assert solver.flux[1, 6] == 0
-    alone = Solver(make_planes(pair, OffsetField()), start=state[:1], prior=np.ones((1, 6)))
+    alone = Solver(make_planes(pair, OffsetField()), start=state[:1], prior=np.ones((1, 7)))
     for _ in range(3):
         alone.step(state[:1], [np.array([0])])
     assert solver.flux[0, 6] == pytest.approx(alone.flux[0, 6], rel=0.01)
@@ -127,7 +127,7 @@ def test_residual_is_the_image_less_what_was_drawn():
         solver.step(state, groups)
     for plane, power in zip(planes, before, strict=True):
         assert np.square(plane.residual).sum() < 1e-3 * power
-    moved = state + np.array([0.3, -0.2, 0, 0, 0, 0])
+    moved = state + np.array([0.3, -0.2, 0, 0, 0, 0, 0])
     solver.step(moved, groups)
     solver.step(state, groups)
     for plane, image in zip(planes, images, strict=True):

@@ -14,6 +14,7 @@ PSFS = {
     "near infrared": (galsim.Moffat(beta=2.5, fwhm=0.5, trunc=3.0).shear(g1=-0.03, g2=0.02), 0.1, 61),
     "visible": (galsim.Gaussian(fwhm=0.14).shear(g1=0.03, g2=0.02), 0.1, 21),
 }
+INDEX = {"bulge in Sersic 0.6": 0.6, "bulge in Sersic 2.2": 2.2}
 
 
 def _psf_image(profile, scale, width):
@@ -29,7 +30,7 @@ def _galaxy(kind, radius, e1, e2):
     elif kind == "de Vaucouleurs":
         profile = galsim.DeVaucouleurs(half_light_radius=radius)
     else:
-        profile = 0.7 * galsim.Exponential(half_light_radius=radius)
+        profile = 0.7 * galsim.Sersic(n=INDEX.get(kind, 1.0), half_light_radius=radius)
         profile += 0.3 * galsim.DeVaucouleurs(half_light_radius=0.5 * radius)
     return profile.shear(g1=e1, g2=e2)
 
@@ -44,6 +45,8 @@ def _galaxy(kind, radius, e1, e2):
         ("exponential", 0.8, -0.1, 0.4),
         ("de Vaucouleurs", 0.2, 0.1, 0.15),
         ("bulge in disc", 0.6, 0.3, 0.1),
+        ("bulge in Sersic 0.6", 0.5, 0.2, 0.1),
+        ("bulge in Sersic 2.2", 0.3, -0.2, 0.1),
     ],
 )
 def test_against_galsim(psf, kind, radius, e1, e2):
@@ -62,8 +65,9 @@ def test_against_galsim(psf, kind, radius, e1, e2):
         *(torch.tensor([value], dtype=torch.float64) for value in (x, y, radius, e1, e2)),
         size=size,
         pixel_scale=scale,
-        bulge_fraction={"de Vaucouleurs": 1.0, "bulge in disc": 0.3}.get(kind, 0.0),
-        bulge_size=0.5 if kind == "bulge in disc" else 1.0,
+        bulge_fraction=1.0 if kind == "de Vaucouleurs" else 0.3 if "bulge" in kind else 0.0,
+        bulge_size=0.5 if "bulge" in kind else 1.0,
+        sersic_index=INDEX.get(kind, 1.0),
     )[0, 0].numpy()
     # The wings of the analytic PSF beyond its image are no fault of the renderer.
     inner = slice(size // 2 - width // 2, size // 2 + width // 2 + 1)
@@ -210,6 +214,23 @@ def test_analytic_derivatives_equal_automatic_ones(size, bulge_fraction, bulge_s
         torch.testing.assert_close(stamps[:, :, 1 + index], expected, atol=2e-6, rtol=1e-6)
     fewer = render_derivatives(psf, x, y, radius, e1, e2, bulge_fraction=bulge, parameters=2, **options)
     torch.testing.assert_close(fewer, stamps[:, :, :3])
+
+
+def test_derivative_by_the_sersic_index():
+    rng = np.random.default_rng(9)
+    psf = psf_transform(_psf_image(galsim.Gaussian(fwhm=0.3), 0.2, 21)[None], 32, dealias=True)
+    place, bulge = _parameters(rng, 3), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    index = torch.tensor([0.7, 1.0, 2.4], dtype=torch.float64)
+    options = {"size": 32, "pixel_scale": 0.2, "bulge_fraction": bulge, "bulge_size": 0.5}
+    stamps = render_derivatives(psf, *place, sersic_index=index, parameters=7, **options)
+    torch.testing.assert_close(
+        stamps[:, :, :7], render_derivatives(psf, *place, sersic_index=index, **options), atol=3e-5, rtol=0
+    )
+    more, less = (
+        render_stamps(psf, *place, sersic_index=index * np.exp(step), **options) for step in (1e-3, -1e-3)
+    )
+    torch.testing.assert_close(stamps[:, :, 7], (more - less) / 2e-3, atol=1e-6, rtol=1e-3)
+    assert stamps[2, :, 7].abs().max() == 0
 
 
 def test_image_of_a_scene():
