@@ -53,7 +53,7 @@ def scene():
     for name in ("half_light_radius", "semimajor_axis", "semiminor_axis"):
         table[name] = radius * u.arcsec
     table["orientation"] = np.zeros(3) * u.deg
-    table["bulge_fraction"] = np.zeros(3)
+    table["bulge_fraction"], table["sersic_index"] = np.zeros(3), np.ones(3)
     for survey, band in ((RUBIN, "i"), (EUCLID, "VIS")):
         table[f"{column_prefix(survey, band)}_flux"] = flux * u.nJy
     field = OffsetField(coefficients=-np.array([offset]), n_matches=9)
@@ -92,6 +92,7 @@ def test_wings_of_a_star_are_subtracted_as_far_as_its_psf_tells():
     for name in ("half_light_radius", "semimajor_axis", "semiminor_axis"):
         table[name] = radius * u.arcsec
     table["orientation"], table["bulge_fraction"] = np.zeros(3) * u.deg, np.zeros(3)
+    table["sersic_index"] = np.ones(3)
     table["euclid_vis_flux"] = flux * u.nJy
     image = deblended_image(table, pair, 2, "VIS", size=2.1 * u.arcsec)
     assert image.meta["subtracted"] == 1  # the third is too far

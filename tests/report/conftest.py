@@ -57,6 +57,7 @@ def table(pair):
         table[name] = np.full(N, 0.3) * u.arcsec
     table["orientation"] = np.zeros(N) * u.deg
     table["star_probability"] = table["bulge_fraction"] = np.linspace(0, 1, N)
+    table["sersic_index"] = np.ones(N)
     table["blend_id"], table["n_blended"] = np.arange(N), np.ones(N, int)
     table["rubin_blended_fraction"] = np.zeros(N)
     table["rubin_unrecognized_blend"] = np.zeros(N, bool)
