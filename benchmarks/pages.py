@@ -50,8 +50,9 @@ def benchmark(work, quick):
 
 
 def measurement(work, quick):
-    """``measurement.py``; yield likewise."""
+    """``measurement.py`` and ``profiles.py``; yield likewise."""
     made = work / f"measurement{'_quick' * quick}"
+    script("profiles")(["-o", str(made), *["--number", "1"] * quick])
     script("measurement")(["--folder", str(work / "skies"), "-o", str(made), *["--quick"] * quick])
     names = [path.name for path in (DOCS / "measurement").iterdir()]
     for name in sorted(names):

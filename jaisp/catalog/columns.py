@@ -128,7 +128,9 @@ def _columns():
     )
     yield Column("bulge_fraction", "share of a de Vaucouleurs profile, the rest is a disc", "")
     yield Column(
-        "sersic_index", "Sersic index of the disc: 1 is exponential, as is what is too faint to tell", ""
+        "sersic_index",
+        "Sersic index of the disc; 1 (exponential) where it cannot be told, and for points",
+        "",
     )
     yield Column("star_probability", "that the object is a point source", "src.class.starGalaxy")
     yield Column("blend_id", "group of objects whose light overlaps", "meta.id.assoc")

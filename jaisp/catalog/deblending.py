@@ -157,8 +157,10 @@ def _model(rows, image, band, x, y, side, away):
         torch.from_numpy(np.asarray(values, float)) for values in (*shapes, x, y, flux, bulge, index)
     )
     psf = image.psf[band].astype(float)
+    # Profiles of larger index have wider wings than those that stamps are made for.
+    wings = torch.from_numpy(np.interp(index.numpy(), (1, 2.5, 4), (1, 2, 3)))
     sizes = stamp_size(
-        radius, e1, e2, psf_fwhm=psf_fwhm(psf) * image.pixel_scale,
+        radius * wings, e1, e2, psf_fwhm=psf_fwhm(psf) * image.pixel_scale,
         pixel_scale=image.pixel_scale, sizes=_STAMPS,
     )  # fmt: skip
     # As far as the PSF image goes: the wings of a bright star reach farther than its width tells.

@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """
-Galaxy light profiles as mixtures of circular Gaussians.
+Galaxy light profiles: exponential and de Vaucouleurs as mixtures of circular Gaussians, Sersic from tables.
 
 A Gaussian stays a Gaussian in Fourier space, so that a mixture is sheared, shifted and convolved with any
 point-spread function by a product. The idea and the number of components of the de Vaucouleurs mixture follow
@@ -147,11 +147,13 @@ def half_light_factor(bulge_fraction, bulge_size, sersic_index=1.0):
     Returns
     -------
     ndarray
-        1 for a disc, ``bulge_size`` for a bulge; right to 1e-3.
+        1 for a disc, ``bulge_size`` for a bulge; right to 1e-3; NaN where one of them is.
     """
-    index, share = np.broadcast_arrays(np.log(sersic_index), bulge_fraction)
-    places = np.clip(np.stack([index, share], axis=-1).reshape(-1, 2), *_corners())
-    return _growth(bulge_size)(places).reshape(index.shape)
+    index, share = np.broadcast_arrays(np.log(np.asarray(sersic_index, float)), bulge_fraction)
+    places = np.stack([index, share], axis=-1).reshape(-1, 2)
+    known, factor = np.isfinite(places).all(axis=1), np.full(len(places), np.nan)
+    factor[known] = _growth(bulge_size)(np.clip(places[known], *_corners()))
+    return factor.reshape(index.shape)
 
 
 def _corners():
@@ -243,8 +245,8 @@ def sersic_transforms(u, index, *, by_index=False):
     Returns
     -------
     value, slope : torch.Tensor
-        The transform, exact to 2e-5 and differentiable by ``u``, and its derivative by ``u``; both of the
-        shape of ``u``.
+        The transform, exact to 2e-5 up to a ``u`` of 1900, beyond which it is 0, and differentiable by ``u``;
+        and its derivative by ``u``. Both of the shape of ``u``.
     by_log_index : torch.Tensor or None
     """
     log_index = index.detach().cpu().double().log().clamp(*_INDEX_NODES[[0, -1]]).numpy()

@@ -86,8 +86,10 @@ def _galaxy_terms(
     """Transform of unit sources, then its derivatives by ``parameters`` parameters, (n, terms, ky, kx)."""
     u, u_e1, u_e2 = _stretched(half_light_radius / pixel_scale, e1, e2, ky, kx)
     disc, disc_slope, bulge, bulge_slope = _transforms(u, bulge_size)
-    if (index != 1).any() or parameters > 6:
-        disc, disc_slope, by_index = sersic_transforms(u, index, by_index=parameters > 6)
+    chosen = torch.nonzero((index != 1) | (parameters > 6))[:, 0]
+    if len(chosen) or parameters > 6:
+        value, slope, by_index = sersic_transforms(u[chosen], index[chosen], by_index=parameters > 6)
+        disc, disc_slope = disc.index_copy(0, chosen, value), disc_slope.index_copy(0, chosen, slope)
     excess = bulge - disc
     bulge_fraction = bulge_fraction[:, None, None]
     galaxy = disc + bulge_fraction * excess
@@ -207,7 +209,8 @@ def render_stamps(
     bulge_size : float, optional
         Half-light radius of the de Vaucouleurs profile in units of ``half_light_radius``, the disc's.
     sersic_index : torch.Tensor, shape (n,), or float, optional
-        Sersic index of the disc, within 0.5 and 6; exponential by default. Automatic derivatives by it are 0.
+        Sersic index of the disc, within 0.5 and 6; exponential by default. Gradients
+        do not reach it: `render_derivatives` has them.
 
     Returns
     -------
@@ -314,7 +317,7 @@ def render_image(
     Returns
     -------
     image : torch.Tensor, shape (bands, ny, nx)
-        Differentiable by every input but the shapes. Stamps may lie partly or wholly outside.
+        Differentiable by every input but the shapes and the index. Stamps may lie partly or wholly outside.
     """
     ny, nx = shape
     left = x.detach().round().to(torch.int64)

@@ -82,6 +82,29 @@ def test_an_object_without_its_neighbours(scene, band):
     assert (image.uncertainty.array > 0).all()
 
 
+def test_wings_of_a_galaxy_are_subtracted_as_far_as_its_index_tells():
+    """In a stamp made for exponential ones the wings come in again from the other side."""
+    galsim = pytest.importorskip("galsim")
+    rng = np.random.default_rng(5)
+    pair = align(euclid=draw("euclid", ["VIS"], [(150.0, 150.0, 300.0, 0.0)], 300, rng, sigma=0.5))
+    galaxy = galsim.Convolve(
+        galsim.Sersic(4, half_light_radius=0.5, flux=1e5), galsim.Moffat(beta=3.5, fwhm=0.35)
+    )
+    x = np.array([110.0, 150.0])
+    light = (
+        galaxy.shift(-4.0, 0.0).drawImage(nx=300, ny=300, scale=0.1, center=galsim.PositionD(151, 151)).array
+    )
+    pair.euclid.data["VIS"] += light
+    table = QTable({"id": [1, 2], "sky_centroid": pair.wcs.pixel_to_world(x, [150.0, 150.0])})
+    for name in ("half_light_radius", "semimajor_axis", "semiminor_axis"):
+        table[name] = [0.5, 0.0] * u.arcsec
+    table["orientation"], table["bulge_fraction"] = np.zeros(2) * u.deg, np.zeros(2)
+    table["sersic_index"] = [4.0, 1.0]
+    table["euclid_vis_flux"] = [1e5, 300.0] * u.nJy
+    image = deblended_image(table, pair, 2, "VIS", size=2.1 * u.arcsec)
+    assert abs(image.data.sum() - 300) < 0.2 * light[140:161, 140:161].sum()
+
+
 def test_wings_of_a_star_are_subtracted_as_far_as_its_psf_tells():
     pytest.importorskip("galsim")
     rng = np.random.default_rng(4)

@@ -43,6 +43,7 @@ def test_half_light_radius_of_bulge_and_disc(size, index):
     inside += shares * gammainc(8, gammaincinv(8, 0.5) * (radius / size) ** 0.25)
     np.testing.assert_allclose(inside, 0.5, atol=1e-3)
     assert radius[[0, -1]] == pytest.approx([1, size], abs=1e-3)
+    assert np.isnan(half_light_factor([0.2, np.nan], size, [index, 1.0])).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("size", [0.5, 1.0])

@@ -233,6 +233,20 @@ def test_derivative_by_the_sersic_index():
     assert stamps[2, :, 7].abs().max() == 0
 
 
+def test_a_source_is_drawn_alike_whatever_its_company():
+    psf = _psf_image(galsim.Gaussian(fwhm=0.5), 0.2, 9)[None]
+    place = _parameters(np.random.default_rng(10), 2)
+    mixed = render_stamps(psf, *place, size=32, pixel_scale=0.2, sersic_index=torch.tensor([1.0, 2.0]))
+    alone = render_stamps(psf, *(value[:1] for value in place), size=32, pixel_scale=0.2)
+    torch.testing.assert_close(mixed[:1], alone)
+    assert (
+        render_derivatives(
+            psf, *(value[:0] for value in place), size=32, pixel_scale=0.2, parameters=7
+        ).numel()
+        == 0
+    )
+
+
 def test_image_of_a_scene():
     psf = torch.stack([_psf_image(galsim.Gaussian(fwhm=0.6), 0.2, 21)] * 2)
     x = torch.tensor([30.3, 0.2, -200.0], dtype=torch.float64)
