@@ -152,12 +152,9 @@ def half_light_factor(bulge_fraction, bulge_size, sersic_index=1.0):
     index, share = np.broadcast_arrays(np.log(np.asarray(sersic_index, float)), bulge_fraction)
     places = np.stack([index, share], axis=-1).reshape(-1, 2)
     known, factor = np.isfinite(places).all(axis=1), np.full(len(places), np.nan)
-    factor[known] = _growth(bulge_size)(np.clip(places[known], *_corners()))
+    corners = (_INDEX_NODES[0], 0.0), (_INDEX_NODES[-1], 1.0)
+    factor[known] = _growth(bulge_size)(np.clip(places[known], *corners))
     return factor.reshape(index.shape)
-
-
-def _corners():
-    return (_INDEX_NODES[0], 0.0), (_INDEX_NODES[-1], 1.0)
 
 
 @cache

@@ -117,11 +117,89 @@ def _inverse(transform, size):
     return torch.from_numpy(scipy.fft.irfft2(transform.numpy(), s=(size, size), overwrite_x=True))
 
 
-def _render(
-    psf, x, y, half_light_radius, e1, e2, bulge_fraction, sersic_index, *,
-    bulge_size, size, pixel_scale, parameters,
-):  # fmt: skip
-    """Stamps and derivatives, (n, bands, 1 + parameters, size, size)."""
+def render_stamps(
+    psf,
+    x,
+    y,
+    half_light_radius,
+    e1,
+    e2,
+    *,
+    size,
+    pixel_scale,
+    bulge_fraction=0.0,
+    bulge_size=1.0,
+    sersic_index=1.0,
+):
+    """
+    Stamps of PSF-convolved sources of unit flux.
+
+    Parameters
+    ----------
+    psf : torch.Tensor, shape (bands, k, k) or (n, bands, k, k), or `PSFTransform`
+        PSF images that add up to 1, for all sources or for each; or their `psf_transform` for this ``size``.
+    x, y : torch.Tensor, shape (n,)
+        Position in pixels from the middle pixel ``size // 2`` of the stamp.
+    half_light_radius : torch.Tensor, shape (n,)
+        Intrinsic half-light radius in arcsec, of the circle of the same area as the ellipse; 0 for a point.
+    e1, e2 : torch.Tensor, shape (n,)
+        Ellipticity ``(1 - q) / (1 + q)`` times the cosine and sine of twice the angle from the +x axis.
+    size : int
+        Width of the stamps in pixels. Light beyond it comes back in on the other side, see `stamp_size`.
+    pixel_scale : float
+        Arcsec per pixel.
+    bulge_fraction : torch.Tensor, shape (n,), or float, optional
+        Share of the flux in a de Vaucouleurs profile; the rest is a disc.
+    bulge_size : float, optional
+        Half-light radius of the de Vaucouleurs profile in units of ``half_light_radius``, the disc's.
+    sersic_index : torch.Tensor, shape (n,), or float, optional
+        Sersic index of the disc, within 0.5 and 6; exponential by default. Gradients do
+        not reach it: `render_derivatives` has them.
+
+    Returns
+    -------
+    stamps : torch.Tensor, shape (n, bands, size, size)
+        Each adds up to the sum of its PSF.
+    """
+    shape = half_light_radius, e1, e2
+    options = {"bulge_fraction": bulge_fraction, "bulge_size": bulge_size, "sersic_index": sersic_index}
+    stamps = render_derivatives(
+        psf, x, y, *shape, size=size, pixel_scale=pixel_scale, parameters=0, **options
+    )
+    return stamps[:, :, 0]
+
+
+def render_derivatives(
+    psf,
+    x,
+    y,
+    half_light_radius,
+    e1,
+    e2,
+    *,
+    size,
+    pixel_scale,
+    bulge_fraction=0.0,
+    bulge_size=1.0,
+    sersic_index=1.0,
+    parameters=6,
+):
+    """
+    Stamps of unit flux and their derivatives by the parameters of the source.
+
+    Parameters
+    ----------
+    psf, x, y, half_light_radius, e1, e2, size, pixel_scale, bulge_fraction, bulge_size, sersic_index
+        As for `render_stamps`.
+    parameters : int, optional
+        How many derivatives to take, in this order: x, y (per pixel of the stamp), the natural logarithm of
+        the half-light radius, e1, e2, the bulge fraction, the logarithm of the Sersic index.
+
+    Returns
+    -------
+    stamps : torch.Tensor, shape (n, bands, 1 + parameters, size, size)
+        The stamp, then its derivatives.
+    """
     bulge_fraction, sersic_index = (
         torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (bulge_fraction, sersic_index)
     )
@@ -171,113 +249,6 @@ def _render(
 
     # Few at a time, so that what passes between product and transform stays in the processor's cache.
     return torch.cat([images(slice(k, k + _CACHED)) for k in range(0, len(x), _CACHED)] or [images(slice(0))])
-
-
-def render_stamps(
-    psf,
-    x,
-    y,
-    half_light_radius,
-    e1,
-    e2,
-    *,
-    size,
-    pixel_scale,
-    bulge_fraction=0.0,
-    bulge_size=1.0,
-    sersic_index=1.0,
-):
-    """
-    Stamps of PSF-convolved sources of unit flux.
-
-    Parameters
-    ----------
-    psf : torch.Tensor, shape (bands, k, k) or (n, bands, k, k), or `PSFTransform`
-        PSF images that add up to 1, for all sources or for each; or their `psf_transform` for this ``size``.
-    x, y : torch.Tensor, shape (n,)
-        Position in pixels from the middle pixel ``size // 2`` of the stamp.
-    half_light_radius : torch.Tensor, shape (n,)
-        Intrinsic half-light radius in arcsec, of the circle of the same area as the ellipse; 0 for a point.
-    e1, e2 : torch.Tensor, shape (n,)
-        Ellipticity ``(1 - q) / (1 + q)`` times the cosine and sine of twice the angle from the +x axis.
-    size : int
-        Width of the stamps in pixels. Light beyond it comes back in on the other side, see `stamp_size`.
-    pixel_scale : float
-        Arcsec per pixel.
-    bulge_fraction : torch.Tensor, shape (n,), or float, optional
-        Share of the flux in a de Vaucouleurs profile; the rest is a disc.
-    bulge_size : float, optional
-        Half-light radius of the de Vaucouleurs profile in units of ``half_light_radius``, the disc's.
-    sersic_index : torch.Tensor, shape (n,), or float, optional
-        Sersic index of the disc, within 0.5 and 6; exponential by default. Gradients
-        do not reach it: `render_derivatives` has them.
-
-    Returns
-    -------
-    stamps : torch.Tensor, shape (n, bands, size, size)
-        Each adds up to the sum of its PSF.
-    """
-    return _render(
-        psf,
-        x,
-        y,
-        half_light_radius,
-        e1,
-        e2,
-        bulge_fraction,
-        sersic_index,
-        bulge_size=bulge_size,
-        size=size,
-        pixel_scale=pixel_scale,
-        parameters=0,
-    )[:, :, 0]
-
-
-def render_derivatives(
-    psf,
-    x,
-    y,
-    half_light_radius,
-    e1,
-    e2,
-    *,
-    size,
-    pixel_scale,
-    bulge_fraction=0.0,
-    bulge_size=1.0,
-    sersic_index=1.0,
-    parameters=6,
-):
-    """
-    Stamps of unit flux and their derivatives by the parameters of the source.
-
-    Parameters
-    ----------
-    psf, x, y, half_light_radius, e1, e2, size, pixel_scale, bulge_fraction, bulge_size, sersic_index
-        As for `render_stamps`.
-    parameters : int, optional
-        How many derivatives to take, in this order: x, y (per pixel of the stamp), the natural logarithm of
-        the half-light radius, e1, e2, the bulge fraction, the logarithm of the Sersic index.
-
-    Returns
-    -------
-    stamps : torch.Tensor, shape (n, bands, 1 + parameters, size, size)
-        The stamp, then its derivatives.
-    """
-    return _render(
-        psf,
-        x,
-        y,
-        half_light_radius,
-        e1,
-        e2,
-        bulge_fraction,
-        sersic_index,
-        bulge_size=bulge_size,
-        size=size,
-        pixel_scale=pixel_scale,
-        parameters=parameters,
-    )
 
 
 def render_image(
