@@ -64,6 +64,7 @@ class Plane:
         self.corner = tuple(piece.start for piece in here)
         self.shape = tuple(piece.stop - piece.start for piece in here)
         self.largest = self.pad = max(_STAMPS)
+        self.wide = min(_WIDEST)
         self.residual = np.zeros((len(bands), *(side + 2 * self.pad for side in self.shape)), np.float32)
         self.weight = np.zeros_like(self.residual)
         inside = np.s_[self.pad : -self.pad, self.pad : -self.pad]
@@ -213,6 +214,17 @@ class Plane:
             normal.double().numpy(),
             coverage.double().numpy(),
         )
+
+    def cut(self, values):
+        """The middle of stamps, as wide as the widest in the equations."""
+        edge = (values.shape[-1] - self.largest) // 2
+        return values[..., edge:-edge, edge:-edge].contiguous()
+
+    def chi_square(self, low, high):
+        """Chi-square of what is left in a box (corners y, x), less the number of its good pixels."""
+        box = np.s_[:, low[0] : high[0], low[1] : high[1]]
+        residual, weight = self.residual[box], self.weight[box]
+        return float((residual * residual * weight).sum(dtype=float)) - np.count_nonzero(weight)
 
     def slope(self, corner, design):
         """What the residual holds of the templates of a source, (bands, rows)."""

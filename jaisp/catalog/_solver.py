@@ -1,9 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Normal equations of blends: fluxes linearly, positions and shapes by damped Gauss-Newton steps."""
 
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 import numpy as np
+import torch
 
 from jaisp.catalog._planes import BATCH, N_SHAPE, POINT
 from jaisp.catalog.offsets import fit_offsets
@@ -22,6 +24,9 @@ _N_CHANNELS = len(RUBIN.bands) + len(EUCLID.bands)
 _TELLING, _TELLING_SNR = 0.03, 25.0
 _NEGATIVE = 5.0  # sigma below 0 that no source's flux is by chance
 _SEEN = 0.1  # share of the light on good pixels below which a band has no flux
+# Checked steps: chi-square by which a worse place is not worse, the damping after the first such step, the
+# factor by which it grows and falls, and the gain in chi-square below which a fit has ended.
+_WORSE, _DAMPING, _DAMPING_STEP, _GAIN = 1.0, 0.3, 10.0, 1.0
 
 
 def _without_negative(normal, light, flux, negative):
@@ -35,9 +40,30 @@ def _without_negative(normal, light, flux, negative):
     return flux
 
 
+@dataclass
+class _Place:
+    """The best place yet of a group whose steps are checked, and the equations there."""
+
+    objective: float
+    sizes: tuple
+    where: tuple
+    parameters: np.ndarray
+    hessian: np.ndarray
+    gradient: np.ndarray
+    damping: float
+
+
 class Solver:
     """
     Normal equations of blends over all planes.
+
+    Attributes
+    ----------
+    checked : ndarray of bool, shape (n,)
+        Sources whose steps are those of Levenberg and Marquardt: what made chi-square grow is undone, and
+        tried again with more damping. Set by the caller; stamps of these sources do not shrink.
+    settled : set of tuple
+        Groups with such sources in which a step more gains nothing.
 
     Parameters
     ----------
@@ -60,6 +86,8 @@ class Solver:
         # Of each source alone in its group: curvature and slope of each survey's likelihood by x and y.
         self.pull = {plane.survey: np.zeros((n, 2, 2)) for plane in planes}
         self.drawn_at = [np.full((n, N_SHAPE + 3), np.nan) for _ in planes]
+        self.checked, self.settled, self._best = np.zeros(n, bool), set(), {}
+        self.sizes = [np.zeros(n, int) for _ in planes]
         self.choose_sizes(start)
 
     @property
@@ -73,9 +101,14 @@ class Solver:
         radius = np.where(state[:, 2] > POINT, np.exp(state[:, 2]), 0.0)
         ratio = np.maximum(np.nan_to_num(self.flux / np.sqrt(self.flux_variance)), 0)
         snr = [np.sqrt((ratio[:, plane.channels] ** 2).sum(axis=1)) for plane in self.planes]
-        self.sizes = [
+        sizes = [
             plane.stamp_sizes(radius, state[:, 3], state[:, 4], one)
             for plane, one in zip(self.planes, snr, strict=True)
+        ]
+        # Chi-squares are compared over the same pixels.
+        self.sizes = [
+            np.where(self.checked, np.maximum(old, new), new)
+            for old, new in zip(self.sizes, sizes, strict=True)
         ]
         knows = [
             one**2 / (plane.fwhm**2 + (2 * radius) ** 2) for plane, one in zip(self.planes, snr, strict=True)
@@ -142,10 +175,12 @@ class Solver:
             groups = sorted(groups, key=lambda group: -max(light[number[k]] for k in group))
         for group in groups:
             part = [number[k] for k in group]
-            self._solve_group(group, rows[part], normal[part], stamps, state, new)
+            equations = self._solve_fluxes(group, rows[part], normal[part], stamps)
             for plane in self.planes:
                 for source in group:
                     plane.relight(source, self.flux[source, plane.channels])
+            if rows[part].sum() > len(group):
+                self._move(group, rows[part], *equations, stamps, state, new)
 
     def _slope(self, source, rows, stamps):
         """What the residuals hold of a source's templates, (channels, rows)."""
@@ -171,18 +206,22 @@ class Solver:
         moved = (place != drawn_at[members]).any(axis=1)
         for size, n_rows in np.unique(np.stack([sizes, rows], axis=-1)[shown], axis=0):
             chosen = np.flatnonzero(shown & (sizes == size) & (rows == n_rows))
-            at_a_time = BATCH if size <= plane.largest else 1
+            is_wide = size > plane.largest
+            at_a_time = 1 if is_wide else BATCH
             for part in np.array_split(chosen, -(-len(chosen) // at_a_time)):
-                corners, values = plane.stamps(state[members[part]], int(size), int(n_rows) - 1)
+                sources = state[members[part]]
+                corners, values = plane.stamps(sources, int(size), 0 if is_wide else int(n_rows) - 1)
                 fresh = np.flatnonzero(moved[part])
                 for k, stamp in zip(fresh, values[fresh, :, 0].half(), strict=True):
                     source = members[part[k]]
                     plane.draw(source, corners[k], stamp, self.flux[source, plane.channels])
-                if size > plane.largest:
+                if is_wide:
                     # Cut from what is drawn: of a narrower stamp the light beyond it would come in again.
-                    edge = (int(size) - plane.largest) // 2
-                    corners = corners + edge
-                    values = values[..., edge:-edge, edge:-edge].contiguous()
+                    corners, values = corners + (int(size) - plane.largest) // 2, plane.cut(values)
+                    if n_rows > 1:
+                        # Derivatives only lead to the best place, which the light's own stamp decides on.
+                        slopes = plane.stamps(sources, plane.wide, int(n_rows) - 1)[1]
+                        values = torch.cat([values, plane.cut(slopes)[:, :, 1:]], dim=2)
                 batches.append((part, corners, values))
         drawn_at[members] = place
         stamps = {}
@@ -222,12 +261,23 @@ class Solver:
                 band = bands.stop
         return total, right
 
-    def _solve_group(self, group, rows, normal, stamps, state, new):
+    def _solve_fluxes(self, group, rows, normal, stamps):
+        """
+        Solve for the fluxes of a group: those known so far, and what the residual still holds.
+
+        Returns
+        -------
+        normal, slope
+            Equations of the group.
+        inverse : ndarray, shape (channels, sources, sources)
+            Covariance of the fluxes.
+        change : ndarray, shape (channels, sources)
+            New less old fluxes.
+        """
         normal, slope = self._assemble(group, rows, normal, stamps)
         first = np.cumsum(rows) - rows
         at = np.ix_(group, self.channels)
         old, seen = self.flux[at].T, self.coverage[at].T > _SEEN
-        # Fluxes, exactly: those known so far and what the residual still holds.
         a = normal[:, first][:, :, first]
         diagonal = np.einsum("cii->ci", a)
         ridge = np.where(seen, 1e-4 * np.maximum(diagonal, 1e-30), 1e30)
@@ -240,34 +290,78 @@ class Solver:
             flux = _without_negative(held, light, flux, negative)
         self.flux[at], self.negative[at] = flux.T, negative.T
         self.flux_variance[at] = np.where(seen, variance, np.nan).T
+        return normal, slope, inverse, flux - old
+
+    def _move(self, group, rows, normal, slope, inverse, change, stamps, state, new):
+        """Take a step of the free parameters of a group whose fluxes are solved."""
+        first = np.cumsum(rows) - rows
         shape = np.delete(np.arange(rows.sum()), first)
-        if not len(shape):
-            return
+        at = np.ix_(group, self.channels)
         # Eliminate the fluxes: variable projection, to first order.
         owner = np.repeat(np.arange(len(group)), rows - 1)
-        scale = flux[:, owner]
+        scale = self.flux[at].T[:, owner]
         mixed = normal[:, shape][:, :, first]
         coupling = mixed * scale[:, :, None]
         response = inverse @ coupling.swapaxes(-1, -2)
         curvature = normal[:, shape][:, :, shape] * scale[:, :, None] * scale[:, None, :]
         curvature -= coupling @ response
-        slope = scale * (slope[:, shape] - np.einsum("cij,cj->ci", mixed, flux - old))
+        slope = scale * (slope[:, shape] - np.einsum("cij,cj->ci", mixed, change))
         if len(group) == 1:
             self._keep_pull(group[0], curvature, slope)
         where = group[owner], np.concatenate([np.arange(count - 1) for count in rows])
         hessian = curvature.sum(axis=0) + np.diag(self.prior[where])
         gradient = slope.sum(axis=0) - self.prior[where] * (state[where] - self.start[where])
+        here = _Place(0.0, (), where, state[where], hessian, gradient, 0.0)
+        if self.checked[group].any():
+            here = self._better(group, here, stamps)
+        damped = here.hessian + here.damping * np.diag(np.diag(here.hessian))
         try:
-            covariance = np.linalg.inv(hessian)
+            covariance, step = np.linalg.inv(hessian), np.linalg.solve(damped, here.gradient)
         except np.linalg.LinAlgError:
             return
         limit = _MAX_STEP[where[1]]
-        new[where] = state[where] + np.clip(covariance @ gradient, -limit, limit)
+        step = np.clip(step, -limit, limit)
+        new[where] = here.parameters + step
+        gain = 2 * here.gradient @ step - step @ here.hessian @ step
+        if self.checked[group].any() and abs(gain) < _GAIN:
+            self.settled.add(tuple(group))
         self.variance[where] = np.diag(covariance)
         at_x = np.flatnonzero(where[1] == 0)
         self.xy_covariance[where[0][at_x]] = covariance[at_x, at_x + 1]
         # What the uncertainty of positions and shapes adds to that of the fluxes.
         self.shape_variance[at] = np.einsum("cij,jk,cik->ci", response, covariance, response).T
+
+    def _better(self, group, here, stamps):
+        """Where to step from: here, or the best place yet, with more damping, if it fitted better there."""
+        checked = group[self.checked[group]]
+        here.sizes = (len(here.parameters), *(int(sizes[k]) for sizes in self.sizes for k in checked))
+        here.objective = self._chi_square(checked, stamps)
+        here.objective += (self.prior[here.where] * (here.parameters - self.start[here.where]) ** 2).sum()
+        best = self._best.get(tuple(group))
+        if best is not None and best.sizes == here.sizes:
+            if here.objective > best.objective + _WORSE:
+                best.damping = max(_DAMPING_STEP * best.damping, _DAMPING)
+                return best
+            here.damping = best.damping / _DAMPING_STEP if best.damping > _DAMPING / _DAMPING_STEP else 0.0
+        self._best[tuple(group)] = here
+        return here
+
+    def without_open_ends(self, state):
+        """State, in place, with groups whose last checked step was undone at their best places."""
+        for best in self._best.values():
+            if best.damping:
+                state[best.where] = best.parameters
+
+    def _chi_square(self, sources, stamps):
+        """Chi-square less what is expected, over the box that holds the stamps of sources."""
+        total = 0.0
+        for plane, drawn in zip(self.planes, stamps, strict=True):
+            shown = [(np.array(drawn[k][0]), drawn[k][1].shape[-1]) for k in sources if k in drawn]
+            if shown:
+                low = np.min([corner for corner, _ in shown], axis=0)
+                high = np.max([corner + size for corner, size in shown], axis=0)
+                total += plane.chi_square(low, high)
+        return total
 
     def _keep_pull(self, source, curvature, slope):
         n_rubin = np.searchsorted(self.channels, len(RUBIN.bands))

@@ -24,8 +24,9 @@ __all__ = ["Measurement", "Sources", "measure"]
 _REFINE_SNR = 6.0  # below this the network's position is kept: a fit would follow the noise
 _SHAPE_SNR = 12.0
 _PROFILE_SNR = 25.0
-# Of sources wider than this part of the largest stamp the wings do not tell the index: fits go to and fro.
+# Galaxies wider than this part of the largest stamp: plain steps go to and fro between wings and sky.
 _WIDE = 8.0
+_MOST_STEPS = 12  # of fits of wide galaxies, which few steps do not bring to an end
 _BULGE_MEAN = 0.2
 # 1 sigma of what is known beforehand of log radius, e1, e2, bulge fraction, log Sersic index.
 _PRIOR = (0.4, 0.2, 0.2, 0.3, 0.8)
@@ -170,13 +171,19 @@ class Measurement:
         return np.sqrt((np.maximum(ratio, 0) ** 2).sum(axis=1))
 
 
-def _free_parameters(snr, is_galaxy, is_wide):
+def _free_parameters(snr, is_galaxy, runs_away):
     """How many parameters each source's signal allows to be fitted: position, then shape, then profile."""
     free = np.where(snr > _REFINE_SNR, 2, 0)
     free[(snr > _SHAPE_SNR) & is_galaxy] = 5
-    free[(snr > _PROFILE_SNR) & is_galaxy] = 6
-    free[(snr > _PROFILE_SNR) & is_galaxy & ~is_wide] = 7
+    free[(snr > _PROFILE_SNR) & is_galaxy] = 7
+    free[(snr > _PROFILE_SNR) & is_galaxy & runs_away] = 6
     return free
+
+
+def _stretched_radius(state):
+    """Half-light radius along the major axis, arcsec."""
+    ellipticity = np.hypot(state[:, 3], state[:, 4])
+    return np.exp(state[:, 2]) * np.sqrt((1 + ellipticity) / (1 - ellipticity))
 
 
 def _limit(state, is_galaxy):
@@ -202,7 +209,8 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     refine : bool
         Whether positions and shapes are fitted too, where the signal allows.
     iterations : int
-        Gauss-Newton steps. Without ``refine`` 0 is a first look: of bright sources the wings are left out.
+        Gauss-Newton steps; wide galaxies may take up to twelve, each of them checked. Without ``refine`` 0 is
+        a first look: of bright sources the wings are left out.
     offset : `~jaisp.catalog.OffsetField`, optional
         Euclid minus Rubin positions to begin with; refined too. None by default.
 
@@ -239,13 +247,19 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
     if refine and n:
         moving = groups
         widest = min((plane.largest * plane.scale for plane in planes), default=0.0) / _WIDE
-        for iteration in range(iterations):
+        for iteration in range(max(iterations, _MOST_STEPS)):
             solver.choose_sizes(state)
-            stretch = np.sqrt((1 + np.hypot(*state[:, 3:5].T)) / (1 - np.hypot(*state[:, 3:5].T)))
-            is_wide = stretch * np.exp(state[:, 2]) > widest
-            free = _free_parameters(solver.snr, is_galaxy, is_wide)
-            moving = [group for group in moving if free[group].any()]
-            new = solver.step(state, moving, free)
+            is_wide = is_galaxy & (_stretched_radius(state) > widest)
+            grew = state[:, 2] - start[:, 2] > _MOST_GROWTH
+            solver.checked |= is_wide & ~grew & (solver.snr > _PROFILE_SNR)
+            if iteration < iterations:
+                free = may = _free_parameters(solver.snr, is_galaxy, is_wide & ~solver.checked)
+            else:
+                may = np.where(solver.checked, free, 0)
+            moving = [group for group in moving if may[group].any() and tuple(group) not in solver.settled]
+            if not moving:
+                break
+            new = solver.step(state, moving, may)
             _limit(new, is_galaxy)
             small = np.abs(new - state) < _CONVERGED * np.sqrt(solver.variance)
             before, state = state, new
@@ -253,6 +267,7 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
                 solver.update_offset(before)
             else:
                 moving = [group for group in moving if not small[group].all()]
+        solver.without_open_ends(state)
         failed = np.hypot(*(state[:, :2] - start[:, :2]).T) > _FARTHEST
         failed |= (state[:, 2] - start[:, 2] > _MOST_GROWTH) & (solver.snr < _EXEMPT_SNR)
         failed |= ~np.isfinite(state).all(axis=1)
