@@ -5,7 +5,9 @@ import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes
 from scipy.spatial import cKDTree
 
-__all__ = ["near_edge"]
+from jaisp.surveys import RUBIN
+
+__all__ = ["depth", "near_edge"]
 
 _BLOCK = 4  # pixels of an image: as finely its edges are known
 
@@ -29,15 +31,37 @@ def near_edge(pair, x, y, reach):
     ndarray of bool, shape (n,)
     """
     near = np.zeros(len(x), bool)
-    for image, binning in ((pair.rubin, 2), (pair.euclid, 1)):
-        if image is None:
-            continue
-        shown = _shown(image)
-        rim = np.argwhere(shown & ~binary_erosion(shown))[:, ::-1]
-        side = _BLOCK * binning
-        distance, _ = cKDTree((rim + 0.5) * side - 0.5).query(np.stack([x, y], axis=-1))
-        near |= distance - side / 2 < reach
+    for image in filter(None, pair):
+        near |= np.abs(depth(image, x, y)) < reach
     return near
+
+
+def depth(image, x, y):
+    """
+    How far inside an image positions are.
+
+    Parameters
+    ----------
+    image : `~jaisp.image.SurveyImage`
+        Of an aligned pair.
+    x, y : ndarray, shape (n,)
+        Pixels of the pair's grid.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Distance to the image's edge in pixels of the grid, to half a block of four of the image's own
+        pixels; negative outside. Masked holes, as bright stars leave them, count as inside.
+    """
+    shown = _shown(image)
+    side = _BLOCK * (2 if image.survey is RUBIN else 1)
+    rim = np.argwhere(shown & ~binary_erosion(shown))[:, ::-1]
+    distance, _ = cKDTree((rim + 0.5) * side - 0.5).query(np.stack([x, y], axis=-1))
+    column, row = (np.floor((np.asarray(at) + 0.5) / side).astype(int) for at in (x, y))
+    ny, nx = shown.shape
+    inside = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
+    inside[inside] = shown[row[inside], column[inside]]
+    return np.where(inside, 1, -1) * np.maximum(distance - side / 2, 1e-3)
 
 
 def _shown(image):

@@ -8,7 +8,7 @@ import torch
 from astropy import units as u
 
 from jaisp.catalog.columns import arcsec
-from jaisp.catalog.detection import decode_tile
+from jaisp.catalog.detection import decode_tile, outside_own_sky
 from jaisp.catalog.drawing import (
     INK,
     LABEL,
@@ -79,7 +79,8 @@ def slot_attention(model, table, images, ids=None, *, view="joint", size=384, ha
     ids : int or sequence of int, optional
         Values of the column ``id``. By default the first six.
     view : {"joint", "rubin", "euclid"}
-        Whose slots: those of both surveys together, which are the rows of the catalogue, or of one alone.
+        Whose slots: those of both surveys together (where one alone shows the sky, its own), which are the
+        rows of the catalogue, or of one alone.
     size, halo : int
         Of the tiles, in grid pixels, as for `detect`.
 
@@ -101,17 +102,25 @@ def slot_attention(model, table, images, ids=None, *, view="joint", size=384, ha
     rows = chosen_rows(table, ids, _MAX_PANELS)
     places = [[float(value) for value in pair.wcs.world_to_pixel(row["sky_centroid"])] for row in rows]
     owners = [_inside(place, pair.shape) for place in places]
-    found = {}
+    views = _views(pair, owners, view)
+    found, patch = {}, model.config.patch_size
     for tile in pair.tiles(size=size, halo=halo):
         mine = [k for k, (x, y) in enumerate(owners) if owned(x - tile.x0, y - tile.y0, tile)]
-        if mine:
-            slots = _tile_slots(model, tile, view)
-            patch = model.config.patch_size
-            found |= {k: _nearest(int(rows[k]["id"]), places[k], slots, tile, patch, view) for k in mine}
+        slots = {one: _tile_slots(model, tile, one) for one in {views[k] for k in mine}}
+        for k in mine:
+            found[k] = _nearest(int(rows[k]["id"]), places[k], slots[views[k]], tile, patch, views[k])
     missing = [int(row["id"]) for k, row in enumerate(rows) if k not in found]
     if missing:
         raise ConfigError(f"object {missing[0]} is not on these images; give those of the catalogue")
     return [found[k] for k in range(len(rows))]
+
+
+def _views(pair, places, view):
+    """Of which view the slot at each place is."""
+    if view != "joint" or pair.rubin is None or pair.euclid is None:
+        return [view] * len(places)
+    outside = outside_own_sky(pair, *np.array(places, float).reshape(-1, 2).T)
+    return [min(outside, key=lambda name, k=k: outside[name][k]) for k in range(len(places))]
 
 
 def _inside(place, shape):

@@ -11,7 +11,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from jaisp.catalog.calibration import ActivityCalibration
-from jaisp.catalog.detection import detect
+from jaisp.catalog.detection import detect, outside_own_sky
 from jaisp.catalog.flags import set_flag
 from jaisp.catalog.links import UNKNOWN_OFFSET, link_surveys, measure_offset
 from jaisp.catalog.measurement import Sources, measure
@@ -153,6 +153,8 @@ def catalog_pair(model, pair, *, activity=0.5, refine=True, batch_size=2, progre
         for name in ("rubin", "euclid")
     }
     offset = measure_offset(surveys["rubin"], surveys["euclid"])
+    if pair.rubin is not None and pair.euclid is not None:
+        _to_euclid_frame(pair, joint, offset)
     link = link_surveys(joint, surveys["rubin"], surveys["euclid"], offset)
     sources = Sources(
         x=joint.x.astype(float),
@@ -211,6 +213,13 @@ def _measure_noise(pair):
     for image in images:
         # Of all bands of the survey: align keeps the finding of a band that it left out.
         image.findings.sort(key=lambda finding: image.survey.index(finding.band))
+
+
+def _to_euclid_frame(pair, slots, offset):
+    """Move slots of the sky that only Rubin shows by the offset, in place."""
+    of_rubin = outside_own_sky(pair, slots.x, slots.y)["rubin"] < 0
+    for at, shift in zip((slots.x, slots.y), offset(slots.x, slots.y), strict=True):
+        at += np.where(of_rubin, shift, 0.0).astype(at.dtype)
 
 
 def _measure(pair, sources, logit, calibration, *, refine, offset):

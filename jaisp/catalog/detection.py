@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from jaisp.catalog._edges import depth
 from jaisp.io.tiles import subwindows
 
-__all__ = ["FieldSlots", "decode_tile", "detect"]
+__all__ = ["FieldSlots", "decode_tile", "detect", "outside_own_sky"]
 
 _MARGIN = 6  # pixels beyond the owned window in which slots are still looked at
 _SEAM = 3.0  # pixels: slots of two tiles nearer than this are one object
@@ -163,6 +164,42 @@ def _join(parts):
     return FieldSlots(**{item.name: columns[item.name][keep] for item in fields(FieldSlots)})
 
 
+def outside_own_sky(pair, x, y):
+    """
+    Whose slots objects are: those of a survey where it alone shows the sky, else joint ones.
+
+    Parameters
+    ----------
+    pair : `~jaisp.io.AlignedPair`
+        Both surveys.
+    x, y : ndarray, shape (n,)
+        Pixels of the pair's grid.
+
+    Returns
+    -------
+    outside : dict of ndarray, shape (n,)
+        For each view how far in pixels positions are outside the sky that is its own, negative inside: of
+        ``"rubin"`` and ``"euclid"`` the sky that the other does not show, of ``"joint"`` the rest.
+    """
+    rubin, euclid = (depth(image, x, y) for image in (pair.rubin, pair.euclid))
+    alone = {"rubin": np.maximum(euclid, -rubin), "euclid": np.maximum(rubin, -euclid)}
+    return {"joint": -np.minimum(alone["rubin"], alone["euclid"]), **alone}
+
+
+def _each_on_its_sky(pair, slots):
+    """
+    Slots of all objects: joint ones where both surveys show the sky, else those of the one that does.
+
+    Beside the edge of Euclid's image the joint view finds less in Rubin's than Rubin's own.
+    """
+    parts = []
+    for view, found in slots.items():
+        outside = outside_own_sky(pair, found.x, found.y)[view]
+        near = outside < _SEAM
+        parts.append({**vars(found.select(near)), "outside": outside[near]})
+    return _join(parts)
+
+
 def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
     """
     Run a model over an aligned pair.
@@ -183,7 +220,8 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
     Returns
     -------
     slots : dict of `FieldSlots`
-        For ``"joint"`` and for each survey that the pair holds; with one survey the two are the same.
+        For ``"joint"`` and for each survey that the pair holds. Joint ones are of both surveys where both
+        show the sky, and elsewhere those of the survey that does; with one survey the two are the same.
     """
     surveys = [name for name in ("rubin", "euclid") if getattr(pair, name) is not None]
     views = ("joint", *surveys) if len(surveys) == 2 else ("joint",)
@@ -200,8 +238,7 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
             inputs = model.prepare(tensors)
             shown = [[name for name in surveys if a[f"{name}_valid"].any()] for a in arrays]
             for view in views:
-                # Of a tile that shows one survey only, the joint view is that survey's.
-                rows = [k for k, names in enumerate(shown) if view == "joint" or len(names) == 2]
+                rows = [k for k, names in enumerate(shown) if view in names or len(names) == len(surveys)]
                 if not rows:
                     continue
                 features = model.encode({key: value[rows] for key, value in inputs.items()}, view)
@@ -216,12 +253,12 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
                         )
                     ]
                     parts[view] += found
-                    if view == "joint" and len(shown[row]) == 1 and len(surveys) == 2:
-                        parts[shown[row][0]] += found
             if progress is not None:
                 done += len(batch)
                 progress(done, total)
     slots = {view: _join(found) for view, found in parts.items() if found}
-    if len(surveys) == 1 and "joint" in slots:
+    if len(surveys) == 2 and slots:
+        slots["joint"] = _each_on_its_sky(pair, slots)
+    elif slots:
         slots[surveys[0]] = slots["joint"]
     return slots
