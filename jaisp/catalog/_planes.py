@@ -221,10 +221,13 @@ class Plane:
         return values[..., edge:-edge, edge:-edge].contiguous()
 
     def chi_square(self, low, high):
-        """Chi-square of what is left in a box (corners y, x), less the number of its good pixels."""
+        """Chi-square of what is left in a box (corners y, x) and no local background, less its good pixels."""
         box = np.s_[:, low[0] : high[0], low[1] : high[1]]
         residual, weight = self.residual[box], self.weight[box]
-        return float((residual * residual * weight).sum(dtype=float)) - np.count_nonzero(weight)
+        weighted = residual * weight
+        total = weight.sum((1, 2), dtype=float) + self.typical / _BACKGROUND**2
+        background = weighted.sum((1, 2), dtype=float) ** 2 / np.maximum(total, 1e-30)
+        return float((residual * weighted).sum(dtype=float) - background.sum() - np.count_nonzero(weight))
 
     def slope(self, corner, design):
         """What the residual holds of the templates of a source, (bands, rows)."""

@@ -347,7 +347,7 @@ class Solver:
         return here
 
     def without_open_ends(self, state):
-        """State, in place, with groups whose last checked step was undone at their best places."""
+        """Put groups that still need damping at their best places, in place: the next was not tried."""
         for best in self._best.values():
             if best.damping:
                 state[best.where] = best.parameters
