@@ -50,8 +50,8 @@ def depth(image, x, y):
     Returns
     -------
     ndarray, shape (n,)
-        Distance to the image's edge in pixels of the grid, to half a block of four of the image's own
-        pixels; negative outside. Masked holes, as bright stars leave them, count as inside.
+        Distance to the image's edge in pixels of the grid, to two of the image's own pixels; negative
+        outside. Masked holes, as bright stars leave them, count as inside.
     """
     shown = _shown(image)
     side = _BLOCK * (2 if image.survey is RUBIN else 1)
@@ -61,7 +61,8 @@ def depth(image, x, y):
     ny, nx = shown.shape
     inside = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
     inside[inside] = shown[row[inside], column[inside]]
-    return np.where(inside, 1, -1) * np.maximum(distance - side / 2, 1e-3)
+    # The rim's blocks are inside, and their centres stand for them.
+    return np.where(inside, distance, -np.maximum(distance - side / 2, 0.0))
 
 
 def _shown(image):

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from jaisp.catalog._edges import near_edge
+from jaisp.catalog._edges import depth, near_edge
 from jaisp.image import SurveyImage
 from jaisp.io import align
 
@@ -39,6 +39,13 @@ def test_edges_are_those_of_the_images():
     x, y = offsets(pair, [0.0, 7.0, 9.5, 12.0, 19.5])
     assert near_edge(pair, x, y, np.full(5, 12.0)).tolist() == [False, False, True, False, True]
     assert near_edge(pair, x, y, np.full(5, 40.0)).tolist() == [False, True, True, True, True]
+
+
+def test_depth_is_negative_outside():
+    pair = align(image("rubin", 0.2, 200), image("euclid", 0.1, 200), region="union")
+    x, y = offsets(pair, [0.0, 7.0, 12.0, 25.0])
+    np.testing.assert_allclose(depth(pair.euclid, x, y), [100, 30, -20, -150], atol=2.5)
+    np.testing.assert_allclose(depth(pair.rubin, x, y), [200, 130, 80, -50], atol=5)
 
 
 @pytest.mark.parametrize("turn", [0.0, 40.0])
