@@ -238,7 +238,8 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
             inputs = model.prepare(tensors)
             shown = [[name for name in surveys if a[f"{name}_valid"].any()] for a in arrays]
             for view in views:
-                rows = [k for k, names in enumerate(shown) if view in names or len(names) == len(surveys)]
+                # Of a tile that shows one survey only, the joint view is that survey's.
+                rows = [k for k, names in enumerate(shown) if view == "joint" or len(names) == 2]
                 if not rows:
                     continue
                 features = model.encode({key: value[rows] for key, value in inputs.items()}, view)
@@ -253,6 +254,8 @@ def detect(model, pair, *, size=384, halo=32, batch_size=4, progress=None):
                         )
                     ]
                     parts[view] += found
+                    if view == "joint" and len(shown[row]) == 1 and len(surveys) == 2:
+                        parts[shown[row][0]] += found
             if progress is not None:
                 done += len(batch)
                 progress(done, total)
