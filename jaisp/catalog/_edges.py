@@ -2,7 +2,7 @@
 """Where images end."""
 
 import numpy as np
-from scipy.ndimage import binary_erosion, binary_fill_holes
+from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
 from scipy.spatial import cKDTree
 
 from jaisp.surveys import RUBIN
@@ -50,24 +50,30 @@ def depth(image, x, y):
     Returns
     -------
     ndarray, shape (n,)
-        Distance to the image's edge in pixels of the grid, to two of the image's own pixels; negative
+        Distance to the image's edge in pixels of the grid, to some of the image's own pixels; negative
         outside. Masked holes, as bright stars leave them, count as inside.
     """
-    shown = _shown(image)
+    shown = np.pad(_shown(image), 1)
     side = _BLOCK * (2 if image.survey is RUBIN else 1)
-    rim = np.argwhere(shown & ~binary_erosion(shown))[:, ::-1]
-    distance, _ = cKDTree((rim + 0.5) * side - 0.5).query(np.stack([x, y], axis=-1))
-    column, row = (np.floor((np.asarray(at) + 0.5) / side).astype(int) for at in (x, y))
+    column, row = (np.floor((np.asarray(at) + 0.5) / side).astype(int) + 1 for at in (x, y))
     ny, nx = shown.shape
     inside = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
     inside[inside] = shown[row[inside], column[inside]]
-    # The rim's blocks are inside, and their centres stand for them.
-    return np.where(inside, distance, -np.maximum(distance - side / 2, 0.0))
+    rim = shown & ~binary_erosion(shown)
+    beyond = ~shown & binary_dilation(shown, np.ones((3, 3)))
+    distance = [
+        cKDTree((np.argwhere(blocks)[:, ::-1] - 0.5) * side - 0.5).query(np.stack([x, y], axis=-1))[0]
+        for blocks in (rim, beyond)
+    ]
+    return np.where(inside, 1, -1) * (np.where(inside, distance[1], distance[0]) - side / 2)
 
 
 def _shown(image):
     """Blocks of an image that hold good pixels of any band, or are surrounded by such."""
-    good = ~np.logical_and.reduce([image.mask[band] for band in image.bands])
+    masked = image.mask[image.bands[0]].copy()
+    for band in image.bands[1:]:
+        masked &= image.mask[band]
+    good = ~masked
     good = np.pad(good, [(0, -length % _BLOCK) for length in good.shape])
     ny, nx = (length // _BLOCK for length in good.shape)
     return binary_fill_holes(good.reshape(ny, _BLOCK, nx, _BLOCK).any(axis=(1, 3)))

@@ -221,7 +221,7 @@ class Plane:
         return values[..., edge:-edge, edge:-edge].contiguous()
 
     def chi_square(self, low, high):
-        """Chi-square of what is left in a box (corners y, x) and no local background, less its good pixels."""
+        """Chi-square of what is left in a box (corners y, x) but a local background, less its good pixels."""
         box = np.s_[:, low[0] : high[0], low[1] : high[1]]
         residual, weight = self.residual[box], self.weight[box]
         weighted = residual * weight

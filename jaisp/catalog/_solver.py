@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Normal equations of blends: fluxes linearly, positions and shapes by damped Gauss-Newton steps."""
+"""Normal equations of blends: fluxes linearly, positions and shapes by Gauss-Newton or checked steps."""
 
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -24,9 +24,10 @@ _N_CHANNELS = len(RUBIN.bands) + len(EUCLID.bands)
 _TELLING, _TELLING_SNR = 0.03, 25.0
 _NEGATIVE = 5.0  # sigma below 0 that no source's flux is by chance
 _SEEN = 0.1  # share of the light on good pixels below which a band has no flux
-# Checked steps: chi-square by which a worse place is not worse, the damping after the first such step, the
-# factor by which it grows and falls, and the gain in chi-square below which a fit has ended.
-_WORSE, _DAMPING, _DAMPING_STEP, _GAIN = 1.0, 0.3, 10.0, 1.0
+# Checked steps: chi-square by which a worse place is not worse, the gain below which a fit has ended; the
+# damping after the first step that is undone, and the factor by which it grows and falls.
+_WORSE, _GAIN = 1.0, 1.0
+_DAMPING, _DAMPING_STEP = 0.3, 10.0
 
 
 def _without_negative(normal, light, flux, negative):
@@ -45,12 +46,21 @@ class _Place:
     """The best place yet of a group whose steps are checked, and the equations there."""
 
     objective: float
-    sizes: tuple
+    layout: tuple
+    boxes: list
     where: tuple
     parameters: np.ndarray
     hessian: np.ndarray
     gradient: np.ndarray
     damping: float
+
+
+def _box(sources, drawn):
+    """Corners of the box that holds the stamps of sources on a plane, or None."""
+    shown = [(np.array(drawn[k][0]), drawn[k][1].shape[-1]) for k in sources if k in drawn]
+    if not shown:
+        return None
+    return np.min([low for low, _ in shown], axis=0), np.max([low + size for low, size in shown], axis=0)
 
 
 class Solver:
@@ -105,7 +115,7 @@ class Solver:
             plane.stamp_sizes(radius, state[:, 3], state[:, 4], one)
             for plane, one in zip(self.planes, snr, strict=True)
         ]
-        # Chi-squares are compared over the same pixels.
+        # So that chi-squares can be compared over the same pixels.
         self.sizes = [
             np.where(self.checked, np.maximum(old, new), new)
             for old, new in zip(self.sizes, sizes, strict=True)
@@ -311,12 +321,12 @@ class Solver:
         where = group[owner], np.concatenate([np.arange(count - 1) for count in rows])
         hessian = curvature.sum(axis=0) + np.diag(self.prior[where])
         gradient = slope.sum(axis=0) - self.prior[where] * (state[where] - self.start[where])
-        here = _Place(0.0, (), where, state[where], hessian, gradient, 0.0)
+        here = _Place(0.0, (tuple(rows),), [], where, state[where], hessian, gradient, 0.0)
         if self.checked[group].any():
             here = self._better(group, here, stamps)
         damped = here.hessian + here.damping * np.diag(np.diag(here.hessian))
         try:
-            covariance, step = np.linalg.inv(hessian), np.linalg.solve(damped, here.gradient)
+            covariance, step = np.linalg.inv(here.hessian), np.linalg.solve(damped, here.gradient)
         except np.linalg.LinAlgError:
             return
         limit = _MAX_STEP[where[1]]
@@ -333,17 +343,26 @@ class Solver:
 
     def _better(self, group, here, stamps):
         """Where to step from: here, or the best place yet, with more damping, if it fitted better there."""
-        checked = group[self.checked[group]]
-        here.sizes = (len(here.parameters), *(int(sizes[k]) for sizes in self.sizes for k in checked))
-        here.objective = self._chi_square(checked, stamps)
-        here.objective += (self.prior[here.where] * (here.parameters - self.start[here.where]) ** 2).sum()
-        best = self._best.get(tuple(group))
-        if best is not None and best.sizes == here.sizes:
-            if here.objective > best.objective + _WORSE:
+        checked, key = group[self.checked[group]], tuple(group)
+        here.layout += tuple(
+            min(int(sizes[k]), plane.largest)
+            for plane, sizes in zip(self.planes, self.sizes, strict=True)
+            for k in checked
+        )
+        best = self._best.get(key)
+        comparable = best is not None and best.layout == here.layout
+        here.boxes = best.boxes if comparable else [_box(checked, drawn) for drawn in stamps]
+        here.objective = (
+            self.prior[here.where] * (here.parameters - self.start[here.where]) ** 2
+        ).sum() + sum(
+            plane.chi_square(*box) for plane, box in zip(self.planes, here.boxes, strict=True) if box
+        )
+        if comparable:
+            if not here.objective <= best.objective + _WORSE:
                 best.damping = max(_DAMPING_STEP * best.damping, _DAMPING)
                 return best
             here.damping = best.damping / _DAMPING_STEP if best.damping > _DAMPING / _DAMPING_STEP else 0.0
-        self._best[tuple(group)] = here
+        self._best[key] = here
         return here
 
     def without_open_ends(self, state):
@@ -351,17 +370,6 @@ class Solver:
         for best in self._best.values():
             if best.damping:
                 state[best.where] = best.parameters
-
-    def _chi_square(self, sources, stamps):
-        """Chi-square less what is expected, over the box that holds the stamps of sources."""
-        total = 0.0
-        for plane, drawn in zip(self.planes, stamps, strict=True):
-            shown = [(np.array(drawn[k][0]), drawn[k][1].shape[-1]) for k in sources if k in drawn]
-            if shown:
-                low = np.min([corner for corner, _ in shown], axis=0)
-                high = np.max([corner + size for corner, size in shown], axis=0)
-                total += plane.chi_square(low, high)
-        return total
 
     def _keep_pull(self, source, curvature, slope):
         n_rubin = np.searchsorted(self.channels, len(RUBIN.bands))

@@ -21,7 +21,7 @@ _SMALLEST_WINDOW = 40  # pixels: a window this small is not split any more
 @dataclass
 class FieldSlots:
     """
-    Slots of one view over a whole field, one entry an object.
+    Slots over a whole field, one entry an object.
 
     Positions are in pixels of the pair's 0.1 arcsec grid; other columns as in `jaisp.models.Slots`.
     ``tile`` and ``slot`` number the tile and the query; ``saturated`` marks places where there were
@@ -192,11 +192,13 @@ def _each_on_its_sky(pair, slots):
 
     Beside the edge of Euclid's image the joint view finds less in Rubin's than Rubin's own.
     """
-    parts = []
+    places = [np.concatenate([vars(found)[name] for found in slots.values()]) for name in ("x", "y")]
+    outside, parts, stop = outside_own_sky(pair, *places), [], 0
     for view, found in slots.items():
-        outside = outside_own_sky(pair, found.x, found.y)[view]
-        near = outside < _SEAM
-        parts.append({**vars(found.select(near)), "outside": outside[near]})
+        start, stop = stop, stop + len(found)
+        own = outside[view][start:stop]
+        near = own < _SEAM
+        parts.append({**vars(found.select(near)), "outside": own[near]})
     return _join(parts)
 
 

@@ -3,8 +3,8 @@
 The likelihood measures what the network found: fluxes of all bands, positions and shapes, with errors.
 
 Sources are points, or discs of any Sersic index with de Vaucouleurs bulges, under the real PSFs. Each blend
-is solved as a whole: fluxes linearly, positions and shapes by damped Gauss-Newton steps that are shared over
-all bands of both surveys.
+is solved as a whole: fluxes linearly, positions and shapes by Gauss-Newton steps that are shared over all
+bands of both surveys; those of wide galaxies are checked and damped (Levenberg and Marquardt).
 """
 
 from dataclasses import dataclass, replace
@@ -256,7 +256,9 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
                 free = may = _free_parameters(solver.snr, is_galaxy, is_wide & ~solver.checked)
             else:
                 may = np.where(solver.checked, free, 0)
-            moving = [group for group in moving if may[group].any() and tuple(group) not in solver.settled]
+            moving = [group for group in moving if may[group].any()]
+            if iteration >= _OFFSET_STEPS:
+                moving = [group for group in moving if tuple(group) not in solver.settled]
             if not moving:
                 break
             new = solver.step(state, moving, may)
@@ -276,6 +278,7 @@ def measure(pair, sources, *, refine=True, iterations=5, offset=None):
         failed[cKDTree(places).query_pairs(_ONE_SPOT, output_type="ndarray").ravel()] = True
         state[failed] = start[failed]
         away = solver.flux[failed]
+        solver.checked[:] = False
         solver.choose_sizes(state)
         solver.step(state, blends)
         # How much the fit that ran away would change the flux, up to all of it, is what is not known of it.

@@ -43,9 +43,10 @@ def test_edges_are_those_of_the_images():
 
 def test_depth_is_negative_outside():
     pair = align(image("rubin", 0.2, 200), image("euclid", 0.1, 200), region="union")
-    x, y = offsets(pair, [0.0, 7.0, 12.0, 25.0])
-    np.testing.assert_allclose(depth(pair.euclid, x, y), [100, 30, -20, -150], atol=2.5)
-    np.testing.assert_allclose(depth(pair.rubin, x, y), [200, 130, 80, -50], atol=5)
+    near = np.array([-3.0, -0.5, -0.1, 0.1, 0.5, 3.0])
+    for survey, edge in ((pair.euclid, 10.0), (pair.rubin, 20.0)):
+        arcsec = np.concatenate([[0.0, 7.0, 12.0, 25.0], edge - near])
+        np.testing.assert_allclose(depth(survey, *offsets(pair, arcsec)), 10 * (edge - arcsec), atol=2)
 
 
 @pytest.mark.parametrize("turn", [0.0, 40.0])
