@@ -67,6 +67,13 @@ class Solver:
     """
     Normal equations of blends over all planes.
 
+    Parameters
+    ----------
+    planes : list of Plane
+    start, prior : ndarray, shape (n, 7)
+        x, y, log radius, e1, e2, bulge fraction and log Sersic index of the disc to begin with, and the
+        inverse variances that hold them there.
+
     Attributes
     ----------
     checked : ndarray of bool, shape (n,)
@@ -74,13 +81,6 @@ class Solver:
         tried again with more damping. Set by the caller; stamps of these sources do not shrink.
     settled : set of tuple
         Groups with such sources in which a step more gains nothing.
-
-    Parameters
-    ----------
-    planes : list of Plane
-    start, prior : ndarray, shape (n, 7)
-        x, y, log radius, e1, e2, bulge fraction and log Sersic index of the disc to begin with, and the
-        inverse variances that hold them there.
     """
 
     def __init__(self, planes, *, start, prior):
@@ -352,11 +352,10 @@ class Solver:
         best = self._best.get(key)
         comparable = best is not None and best.layout == here.layout
         here.boxes = best.boxes if comparable else [_box(checked, drawn) for drawn in stamps]
-        here.objective = (
-            self.prior[here.where] * (here.parameters - self.start[here.where]) ** 2
-        ).sum() + sum(
-            plane.chi_square(*box) for plane, box in zip(self.planes, here.boxes, strict=True) if box
-        )
+        shift = here.parameters - self.start[here.where]
+        here.objective = (self.prior[here.where] * shift**2).sum()
+        for plane, box in zip(self.planes, here.boxes, strict=True):
+            here.objective += plane.chi_square(*box) if box else 0.0
         if comparable:
             if not here.objective <= best.objective + _WORSE:
                 best.damping = max(_DAMPING_STEP * best.damping, _DAMPING)
