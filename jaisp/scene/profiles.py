@@ -27,19 +27,19 @@ __all__ = [
     "EXPONENTIAL",
     "SERSIC_INDICES",
     "Profile",
+    "galaxy_tables",
     "half_light_factor",
-    "sersic_transforms",
-    "tabulated_transforms",
+    "look_up",
+    "mixtures",
 ]
 
 #: Least and largest Sersic index of a disc.
 SERSIC_INDICES = (0.5, 6.0)
 
-_NODES = 2048
+_NODES = 1536
 # Of u: below, the parabola of the first node holds; above, nothing is left.
 _LOG_RANGE = (np.log(1e-6), np.log(2e3))
 _INDEX_NODES = np.linspace(*np.log(SERSIC_INDICES), 26)
-_SERSIC_NODES = 1024
 
 
 @dataclass(frozen=True)
@@ -158,50 +158,94 @@ def half_light_factor(bulge_fraction, bulge_size, sersic_index=1.0):
 
 
 @cache
-def _table(bulge_size, dtype, device):
-    """Nodes equally spaced in log u: u, then value, slope and half the curvature of both profiles."""
-    u = np.geomspace(*np.exp(_LOG_RANGE), _NODES)
-    columns = [u]
+def _mixture_tables(bulge_size, dtype, device):
+    """At the nodes of u the value, slope and half curvature of both mixtures, each of shape (nodes, 3)."""
+    u, tables = np.exp(np.linspace(*_LOG_RANGE, _NODES))[:, None], []
     for profile in (EXPONENTIAL, DE_VAUCOULEURS.scaled(bulge_size)):
         rate = -2 * np.pi**2 * np.square(profile.sigma)
-        terms = np.array(profile.amplitude) * np.exp(rate * u[:, None])
-        columns += [(terms * rate**power).sum(1) / (1 + power // 2) for power in range(3)]
-    table = np.stack(columns, axis=-1)
-    table[-1, 1:] = 0
-    return torch.as_tensor(table, dtype=dtype, device=device)
+        terms = np.array(profile.amplitude) * np.exp(rate * u)
+        table = np.stack([(terms * rate**power).sum(1) / (1 + power // 2) for power in range(3)], axis=-1)
+        table[-1] = 0
+        tables.append(torch.as_tensor(table, dtype=dtype, device=device))
+    return tables
 
 
-def tabulated_transforms(u, bulge_size=1.0):
+def mixtures(bulge_fraction, bulge_size, u):
+    """As `look_up` in tables with discs of index 1, by the sums themselves, for gradients that are exact."""
+    disc, disc_slope = EXPONENTIAL.transform(u)
+    bulge, bulge_slope = DE_VAUCOULEURS.scaled(bulge_size).transform(u)
+    share = bulge_fraction[:, None, None]
+    return torch.lerp(disc_slope, bulge_slope, share), (torch.lerp(disc, bulge, share), bulge - disc)
+
+
+def galaxy_tables(bulge_fraction, bulge_size, index, *, parameters=0):
     """
-    Fourier transforms of both profiles and their derivatives from a table: not differentiable.
-
-    Exact to 1e-7, slopes to 1e-5 of them.
+    Tables of the Fourier transforms of discs with bulges, and of their derivatives by what is in a profile.
 
     Parameters
     ----------
-    u : torch.Tensor
-        As for `Profile.transform`.
+    bulge_fraction, index : torch.Tensor, shape (n,)
+        Share of the de Vaucouleurs profile, and Sersic index of the disc.
     bulge_size : float
-        Half-light radius of the de Vaucouleurs profile in units of the exponential one's.
+        Half-light radius of the de Vaucouleurs profile in units of the disc's.
+    parameters : int
+        As of `render_derivatives`: from 6 on with the derivative by the share, from 7 on by the logarithm of
+        the index too. With up to 6 a disc of index 1 is the mixture of Gaussians.
 
     Returns
     -------
-    exponential, exponential_slope, de_vaucouleurs, de_vaucouleurs_slope : torch.Tensor
-        Each of the shape of ``u``.
+    torch.Tensor, shape (n, nodes, functions, 3)
+        Of each function the value, slope and half curvature, for `look_up`; differentiable by the share.
+    """
+    disc, bulge = _mixture_tables(bulge_size, bulge_fraction.dtype, bulge_fraction.device)
+    share, by_index = bulge_fraction[:, None, None], parameters > 6
+    if by_index or (index != 1).any():
+        at = index.detach().cpu().double().log().clamp(*_INDEX_NODES[[0, -1]]).numpy()
+        sersic = torch.from_numpy(_sersic_tables()(at)).to(disc)
+        disc = sersic if by_index else torch.where((index == 1)[:, None, None], disc, sersic)
+    tables = [torch.lerp(disc, bulge, share)]
+    if parameters > 5:
+        tables.append((bulge - disc).expand(len(share), -1, -1))
+    if by_index:
+        tables.append((1 - share) * torch.from_numpy(_sersic_tables()(at, 1)).to(disc))
+    return torch.stack(tables, dim=2)
+
+
+def look_up(tables, u):
+    """
+    Functions of the tables of each source, and the slope of the first.
+
+    Parameters
+    ----------
+    tables : torch.Tensor
+        From `galaxy_tables`.
+    u : torch.Tensor, shape (n, ...)
+        As for `Profile.transform`, of the disc.
+
+    Returns
+    -------
+    slope : torch.Tensor
+        Derivative of the first function by ``u``.
+    values : list of torch.Tensor
+        Each exact to 2e-5 up to a ``u`` of 2000, beyond which it is 0, and differentiable by ``u``. All of
+        the shape of ``u``.
     """
     low, high = _LOG_RANGE
-    nodes_per_unit = (_NODES - 1) / (high - low)
-    place = torch.log(u.clamp(min=1e-6)).mul_(nodes_per_unit).add_(0.5 - low * nodes_per_unit)
-    rows = _table(bulge_size, u.dtype, u.device).index_select(
-        0, place.clamp_(max=_NODES - 1).to(torch.int32).flatten()
-    )
-    rows = rows.reshape(*u.shape, 7)
-    step = u - rows[..., 0]
-    found = []
-    for value, slope, bend in (rows[..., 1:4].unbind(-1), rows[..., 4:7].unbind(-1)):
-        bent = bend * step
-        found += [(slope + bent).mul_(step).add_(value), slope + 2 * bent]
-    return found
+    per_unit = (_NODES - 1) / (high - low)
+    place = torch.log(u.detach().clamp(min=1e-6)).mul_(per_unit).add_(0.5 - low * per_unit)
+    place = place.clamp_(max=_NODES - 1).to(torch.int32)
+    nodes = torch.exp(torch.linspace(low, high, _NODES, dtype=torch.float64)).to(u)
+    step = u - nodes.index_select(0, place.flatten()).reshape(u.shape)
+    # The tables of all sources one after the other.
+    first = _NODES * torch.arange(len(u), dtype=torch.int32, device=u.device)
+    place.add_(first.reshape(-1, *[1] * (u.ndim - 1)))
+    found = tables.flatten(0, 1).flatten(1).index_select(0, place.flatten())
+    found = found.reshape(*u.shape, *tables.shape[2:]).unbind(-2)
+    values = []
+    for value, slope, bend in (function.unbind(-1) for function in found):
+        values.append(torch.addcmul(value, torch.addcmul(slope, bend, step), step))
+    _, slope, bend = found[0].unbind(-1)
+    return torch.addcmul(slope, bend, step, value=2), values
 
 
 @cache
@@ -210,7 +254,7 @@ def _sersic_tables():
     step = 0.005
     log_r = step * (np.arange(8192) - 4096)
     k = np.exp(-log_r[::-1])  # in radians per half-light radius
-    log_u, tables = np.linspace(*_LOG_RANGE, _SERSIC_NODES), []
+    log_u, tables = np.linspace(*_LOG_RANGE, _NODES), []
     for n in np.exp(_INDEX_NODES):
         b = gammaincinv(2 * n, 0.5)
         # Light by radius of a profile of flux 1.
@@ -224,43 +268,3 @@ def _sersic_tables():
     tables = np.array(tables) * (1, 1, 0.5)
     tables[:, -1] = 0
     return CubicSpline(_INDEX_NODES, tables)
-
-
-def sersic_transforms(u, index, *, by_index=False):
-    """
-    Fourier transforms of Sersic profiles of unit flux and half-light radius, from a table.
-
-    Parameters
-    ----------
-    u : torch.Tensor, shape (n, ...)
-        As for `Profile.transform`.
-    index : torch.Tensor, shape (n,)
-        Sersic index of each source, within `SERSIC_INDICES`; not differentiated by.
-    by_index : bool
-        Whether to return the derivative by the logarithm of the index too.
-
-    Returns
-    -------
-    value, slope : torch.Tensor
-        The transform, exact to 2e-5 up to a ``u`` of 1900, beyond which it is 0, and differentiable by ``u``;
-        and its derivative by ``u``. Both of the shape of ``u``.
-    by_log_index : torch.Tensor or None
-    """
-    log_index = index.detach().cpu().double().log().clamp(*_INDEX_NODES[[0, -1]]).numpy()
-    low, high = _LOG_RANGE
-    nodes = torch.exp(torch.linspace(low, high, _SERSIC_NODES, dtype=torch.float64)).to(u)
-    place = (torch.log(u.detach().clamp(min=1e-6)) - low) * ((_SERSIC_NODES - 1) / (high - low))
-    place = place.round().long().clamp(max=_SERSIC_NODES - 1)
-    step = u - nodes[place]
-    place = place + _SERSIC_NODES * torch.arange(len(u), device=u.device).reshape(-1, *[1] * (u.ndim - 1))
-
-    def look_up(order):
-        table = torch.from_numpy(_sersic_tables()(log_index, order).reshape(-1, 3)).to(u)
-        return table[place].unbind(-1)
-
-    value, slope, bend = look_up(0)
-    found = value + step * (slope + bend * step), slope + 2 * bend * step
-    if not by_index:
-        return *found, None
-    value, slope, bend = look_up(1)
-    return *found, value + step * (slope + bend * step)

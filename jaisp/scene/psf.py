@@ -24,6 +24,8 @@ __all__ = ["PSFTransform", "psf_transform"]
 _FIT_SIZE = 32  # pixels: width at which the smooth model is fitted, for all sizes
 # Transform at half a cycle per pixel, relative to that at 0, above which a PSF counts as undersampled.
 _UNDERSAMPLED = 0.004
+# Largest value of an alias, relative to the flux, below which it is left where the pixels folded it.
+_NEGLIGIBLE = 0.002
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,14 @@ def psf_transform(psf, size, *, dealias=False):
     shares = np.stack([_shares(_decline(one.tobytes(), len(one)), frequencies) for one in flat], axis=1)
     shares = torch.as_tensor(shares, dtype=psf.dtype, device=psf.device)
     parts = [folded_bands * share.reshape(folded_bands.shape) for share in shares]
+    flux = folded_bands[..., :1, :1].abs()
+    others = [
+        (along_y, along_x, bands, part)
+        for (along_y, along_x), part in zip(corners[1:], parts[1:], strict=True)
+        if (part.abs() > _NEGLIGIBLE * flux).any()
+    ]
     central = folded.clone()
-    central[..., bands, :, :] = parts[0]
-    others = ((y, x, bands, part) for (y, x), part in zip(corners[1:], parts[1:], strict=True))
+    central[..., bands, :, :] = folded_bands - sum(part for *_, part in others)
     return PSFTransform(size, ((False, False, None, central), *others))
 
 

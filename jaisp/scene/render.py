@@ -7,10 +7,12 @@ Its stamp is the inverse transform of PSF x profile x shift, so that any PSF ima
 can be used. The PSF image is taken to include the pixel, as images of stars do.
 """
 
+from functools import partial
+
 import scipy.fft
 import torch
 
-from jaisp.scene.profiles import DE_VAUCOULEURS, EXPONENTIAL, sersic_transforms, tabulated_transforms
+from jaisp.scene.profiles import galaxy_tables, look_up, mixtures
 from jaisp.scene.psf import PSFTransform, psf_transform
 
 __all__ = ["STAMP_SIZES", "render_derivatives", "render_image", "render_stamps", "stamp_size"]
@@ -59,55 +61,32 @@ def _shift(offset, frequency, *, real_at_nyquist):
     return torch.where(nyquist, torch.complex(torch.cos(angle), torch.zeros_like(angle)), phase)
 
 
-def _stretched(half_light_radius, e1, e2, ky, kx):
-    """Squared sheared frequency in units of the half-light radius, and its derivatives by e1 and e2."""
+def _stretched(half_light_radius, e1, e2, ky, kx, by_shape):
+    """Squared sheared frequency in units of the half-light radius; its derivatives by e1 and e2 if asked."""
     kx, ky = torch.broadcast_tensors(kx[None, :], ky[:, None])
     basis = torch.stack([kx**2, 4 * kx * ky, ky**2]).reshape(3, -1)
     area = 1 - e1**2 - e2**2
-    zero = torch.zeros_like(e1)
+    scale, zero = (half_light_radius**2)[:, None], torch.zeros_like(e1)
     value = torch.stack([(1 + e1) ** 2 + e2**2, e2, (1 - e1) ** 2 + e2**2], dim=-1) / area[:, None]
-    by_e1 = torch.stack([2 * (1 + e1), zero, -2 * (1 - e1)], dim=-1) + 2 * e1[:, None] * value
-    by_e2 = torch.stack([2 * e2, zero + 1, 2 * e2], dim=-1) + 2 * e2[:, None] * value
-    scale = (half_light_radius**2)[:, None]
-    rows = (value, by_e1 / area[:, None], by_e2 / area[:, None])
+    rows = [value]
+    if by_shape:
+        by_e1 = torch.stack([2 * (1 + e1), zero, -2 * (1 - e1)], dim=-1) + 2 * e1[:, None] * value
+        by_e2 = torch.stack([2 * e2, zero + 1, 2 * e2], dim=-1) + 2 * e2[:, None] * value
+        rows += [by_e1 / area[:, None], by_e2 / area[:, None]]
     return [((scale * row) @ basis).reshape(-1, *kx.shape) for row in rows]
 
 
-def _transforms(u, bulge_size):
-    """Transforms and slopes of the two profiles; exactly where gradients are wanted."""
-    if u.requires_grad:
-        return *EXPONENTIAL.transform(u), *DE_VAUCOULEURS.scaled(bulge_size).transform(u)
-    return tabulated_transforms(u, bulge_size)
-
-
-def _galaxy_terms(
-    half_light_radius, e1, e2, bulge_fraction, index, bulge_size, ky, kx, pixel_scale, parameters
-):
+def _galaxy_terms(profiles, half_light_radius, e1, e2, ky, kx, parameters):
     """Transform of unit sources, then its derivatives by ``parameters`` parameters, (n, terms, ky, kx)."""
-    u, u_e1, u_e2 = _stretched(half_light_radius / pixel_scale, e1, e2, ky, kx)
-    disc, disc_slope, bulge, bulge_slope = _transforms(u, bulge_size)
-    chosen = torch.nonzero((index != 1) | (parameters > 6))[:, 0]
-    if len(chosen) or parameters > 6:
-        value, slope, by_index = sersic_transforms(u[chosen], index[chosen], by_index=parameters > 6)
-        disc, disc_slope = disc.index_copy(0, chosen, value), disc_slope.index_copy(0, chosen, slope)
-    excess = bulge - disc
-    bulge_fraction = bulge_fraction[:, None, None]
-    galaxy = disc + bulge_fraction * excess
+    u, *by_shape = _stretched(half_light_radius, e1, e2, ky, kx, parameters > 3)
+    slope, (galaxy, *others) = profiles(u)
     terms = [torch.complex(galaxy, torch.zeros_like(galaxy))]
     if parameters:
-        slope = disc_slope + bulge_fraction * (bulge_slope - disc_slope)
         step = -2j * torch.pi
-        terms += [
-            galaxy * (step * kx)[None, None, :],
-            galaxy * (step * ky)[None, :, None],
-            2 * u * slope,
-            u_e1 * slope,
-            u_e2 * slope,
-            excess,
-        ][:parameters]
-        if parameters > 6:
-            terms.append((1 - bulge_fraction) * by_index)
-    return torch.stack([term.to(terms[0].dtype) for term in terms], dim=1)
+        terms += [galaxy * (step * kx)[None, None, :], galaxy * (step * ky)[None, :, None]]
+    if parameters > 2:
+        terms += [2 * u * slope, *(by * slope for by in by_shape), *others]
+    return torch.stack([term.to(terms[0].dtype) for term in terms[: 1 + parameters]], dim=1)
 
 
 def _inverse(transform, size):
@@ -210,21 +189,16 @@ def render_derivatives(
         psf = psf_transform(psf, size)
     single = len(psf.aliases) == 1
     real_at_nyquist = single and size % 2 == 0
+    has_gradients = any(value.requires_grad for value in (half_light_radius, e1, e2, bulge_fraction))
+    if has_gradients and parameters < 7 and (sersic_index == 1).all():
+        profiles = partial(mixtures, bulge_fraction, bulge_size)
+    else:
+        tables = galaxy_tables(bulge_fraction, bulge_size, sersic_index, parameters=parameters)
+        profiles = partial(look_up, tables)
     parts = []
     for along_y, along_x, bands, values in psf.aliases:
         ky, kx = psf.frequencies(along_y, along_x, x)
-        source = _galaxy_terms(
-            half_light_radius,
-            e1,
-            e2,
-            bulge_fraction,
-            sersic_index,
-            bulge_size,
-            ky,
-            kx,
-            pixel_scale,
-            parameters,
-        )
+        source = _galaxy_terms(profiles, half_light_radius / pixel_scale, e1, e2, ky, kx, parameters)
         # The origin of the transform is the corner; sources are placed from the middle pixel.
         rows = _shift(y + size // 2, ky, real_at_nyquist=real_at_nyquist)
         columns = _shift(x + size // 2, kx, real_at_nyquist=real_at_nyquist)

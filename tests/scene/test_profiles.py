@@ -5,7 +5,7 @@ import torch
 from scipy.special import gammainc, gammaincinv
 
 from jaisp.scene import DE_VAUCOULEURS, EXPONENTIAL, half_light_factor
-from jaisp.scene.profiles import sersic_transforms, tabulated_transforms
+from jaisp.scene.profiles import galaxy_tables, look_up
 
 
 @pytest.mark.parametrize(("profile", "n", "tolerance"), [(EXPONENTIAL, 1, 3e-4), (DE_VAUCOULEURS, 4, 1.5e-3)])
@@ -47,16 +47,19 @@ def test_half_light_radius_of_bulge_and_disc(size, index):
 
 
 @pytest.mark.parametrize("size", [0.5, 1.0])
-def test_table_equals_the_sums(size):
+def test_tables_of_mixtures_equal_the_sums(size):
     u = torch.cat([torch.zeros(1), torch.logspace(-8, 3.2, 5000)]).double()
-    found = tabulated_transforms(u, size)
-    expected = [*EXPONENTIAL.transform(u), *DE_VAUCOULEURS.scaled(size).transform(u)]
-    torch.testing.assert_close(found[0], expected[0], atol=1e-6, rtol=0)
-    torch.testing.assert_close(found[2], expected[2], atol=1e-6, rtol=0)
-    # Slopes as they enter the derivative by the logarithm of the radius.
-    for slope, true in ((found[1], expected[1]), (found[3], expected[3])):
-        torch.testing.assert_close(u * slope, u * true, atol=2e-5, rtol=0)
-    assert tabulated_transforms(torch.tensor([1e9]))[0] == 0
+    disc, disc_slope = EXPONENTIAL.transform(u)
+    bulge, bulge_slope = DE_VAUCOULEURS.scaled(size).transform(u)
+    for share in (0.0, 0.3, 1.0):
+        tables = galaxy_tables(torch.tensor([share], dtype=torch.float64), size, torch.ones(1), parameters=6)
+        slope, (value, by_share) = look_up(tables, u[None])
+        torch.testing.assert_close(value[0], disc + share * (bulge - disc), atol=1e-6, rtol=0)
+        torch.testing.assert_close(by_share[0], bulge - disc, atol=1e-6, rtol=0)
+        # Slopes as they enter the derivative by the logarithm of the radius.
+        true = disc_slope + share * (bulge_slope - disc_slope)
+        torch.testing.assert_close(u * slope[0], u * true, atol=2e-5, rtol=0)
+        assert look_up(tables, torch.tensor([[1e9]], dtype=torch.float64))[1][0] == 0
 
 
 def galsim_transform(n, u):
@@ -71,11 +74,9 @@ def test_sersic_transforms_equal_those_of_galsim():
     index = np.array([0.5, 0.83, 1.0, 1.9, 4.0, 6.0])
     u = np.concatenate([[0.0], np.geomspace(1e-9, 500, 60)])
     expected = np.array([galsim_transform(n, u) for n in index])
-    value, slope, by_index = sersic_transforms(
-        torch.from_numpy(np.tile(u, (6, 1))), torch.from_numpy(index), by_index=True
-    )
+    tables = galaxy_tables(torch.zeros(6, dtype=torch.float64), 1.0, torch.from_numpy(index), parameters=7)
+    slope, (value, _, by_index) = look_up(tables, torch.from_numpy(np.tile(u, (6, 1))))
     np.testing.assert_allclose(value, expected, atol=2e-5)
-    assert sersic_transforms(torch.from_numpy(u)[None], torch.tensor([2.0]))[2] is None
     for n, found in zip(index[1:-1], by_index[1:-1], strict=True):
         step = 0.05  # GalSim is exact to 1e-5
         more, less = (galsim_transform(n * np.exp(sign * step), u) for sign in (1, -1))
@@ -85,8 +86,13 @@ def test_sersic_transforms_equal_those_of_galsim():
     np.testing.assert_allclose(u * slope[2].numpy(), -1.5 * k2 * (1 + k2) ** -2.5, atol=3e-5)
 
 
-def test_sersic_transforms_have_gradients():
+@pytest.mark.parametrize("index", [1.0, 2.2])
+def test_tables_have_gradients(index):
     u = torch.logspace(-4, 2, 30, dtype=torch.float64, requires_grad=True)
-    value, slope, _ = sersic_transforms(u[None], torch.tensor([2.2], dtype=torch.float64))
-    (expected,) = torch.autograd.grad(value.sum(), u)
-    torch.testing.assert_close(slope[0], expected)
+    share = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    slope, (value, by_share) = look_up(
+        galaxy_tables(share, 0.5, torch.tensor([index]), parameters=6), u[None]
+    )
+    by_u, by_bulge = torch.autograd.grad(value.sum(), (u, share))
+    torch.testing.assert_close(slope[0], by_u)
+    torch.testing.assert_close(by_bulge[0], by_share.sum())
