@@ -9,6 +9,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from jaisp.exceptions import BandError, ImageError, WCSError
 from jaisp.image._bad_pixels import gaps, repeated_value, saturated_pixels, sharp_pixels
+from jaisp.image._given_psf import given_psf
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
 from jaisp.image.background import estimate_background
@@ -18,13 +19,11 @@ from jaisp.image.inputs import (
     grid_shift,
     parse_image,
     parse_mask,
-    parse_psf,
     parse_variance,
 )
 from jaisp.image.mask_bits import flag_numbers
 from jaisp.image.noise import measure_noise, measure_variance
-from jaisp.image.psf import centre_psf, psf_extent, psf_pedestal, survey_psf
-from jaisp.image.psf_pixels import on_pixels
+from jaisp.image.psf import survey_psf
 from jaisp.image.stars import estimate_psf
 from jaisp.image.units import NJY
 from jaisp.surveys import EUCLID, get_survey
@@ -38,12 +37,6 @@ _SENTINEL_VARIANCE = 1e20
 # Blank values such as -1e30, and what single precision cannot square.
 _LARGEST = 1e15
 _SMALLEST_VARIANCE = 1e-30
-# Light that a PSF image may lack, more where it is so many FWHM wide that its core tells of the wings.
-_MOST_LOST, _MOST_LOST_NARROW = 0.03, 0.005
-_NARROW, _TOO_NARROW = 5.0, 4.0  # FWHM
-_WIDTHS = (0.5, 2.0)  # FWHM of a PSF, in that of the survey, beyond which its pixels may be others
-_MOST_PEDESTAL = 0.1  # light in a level beneath a PSF; in real ones up to half as much seems to be there
-_MOST_ADDED = 0.1  # light that the measurement adds at most for what lies beyond
 _ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
 
@@ -203,7 +196,12 @@ class SurveyImage:
             self._mend(band, parsed.data, variance, mask)
         self.shape = self.data[self.bands[0]].shape
         self._set_wcs(wcs, stated_wcs)
-        self._given_psf = {band: self._check_psf(band, psf) for band, psf in psfs.items() if psf is not None}
+        self._given_psf = {}
+        for band, psf in psfs.items():
+            if psf is not None:
+                self._given_psf[band], found = given_psf(psf, self.survey, band, self.pixel_scale)
+                for finding in found:
+                    self._tell(band, *finding)
         for band in self.bands:
             self._mask_sharp(band)
         self._start()
@@ -348,34 +346,6 @@ class SurveyImage:
                 raise ImageError(
                     f"{where}: the WCS of band {band} differs from the image's by {shift:.3g} px; {_ONE_GRID}"
                 )
-
-    def _check_psf(self, band, value):
-        where = f"{self.survey.label} {band}"
-        psf = parse_psf(value, where)
-        total = float(np.nansum(psf))
-        if hasattr(value, "header"):
-            psf = on_pixels(psf, value.header, self.pixel_scale, where)
-        psf, offset = centre_psf(psf, where=f"{where} PSF")
-        if abs(total - 1) > 1e-3:
-            self._tell(band, f"PSF summed to {total:.4g}", "normalised to 1")
-        if any(offset):
-            off = "PSF centred ({:.2f}, {:.2f}) px off its middle".format(*offset)
-            self._tell(band, off, "moved to the middle")
-        width, lost = psf_extent(psf)
-        if width < _TOO_NARROW or lost > (_MOST_LOST_NARROW if width < _NARROW else _MOST_LOST):
-            small = f"PSF image of {psf.shape[0]} px is only {width:.1f} FWHM wide"
-            off = f"fluxes may be off by up to {100 * max(lost, _MOST_ADDED):.0f} %; give a larger one"
-            self._tell(band, small, off, lost > _MOST_ADDED)
-        fwhm, usual = psf.shape[0] / width * self.pixel_scale, self.survey.band(band).psf_fwhm
-        if not _WIDTHS[0] * usual < fwhm < _WIDTHS[1] * usual:
-            wide = f"PSF of {fwhm:.2g} arcsec FWHM, where {self.survey.label} has {usual:.2g}"
-            off = f"if it is not on pixels of {self.pixel_scale:.3g} arcsec, fluxes are wrong: resample it"
-            self._tell(band, wide, off, True)
-        # At the edge of a narrower image diffraction rings pass for a level.
-        if width > _NARROW and abs(edge := psf_pedestal(psf)) > _MOST_PEDESTAL:
-            level = f"PSF has a level beneath it that adds up to {100 * edge:.0f} % of its light"
-            self._tell(band, level, "fluxes may be off by as much; take its background out", True)
-        return psf
 
     def _make_variance(self, band):
         if band in self._variance:
