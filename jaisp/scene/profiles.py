@@ -158,6 +158,7 @@ def half_light_factor(bulge_fraction, bulge_size, sersic_index=1.0):
 
 
 @cache
+@torch.inference_mode(mode=False)  # whoever asks first: others may want gradients
 def _mixture_tables(bulge_size, dtype, device):
     """At the nodes of u the value, slope and half curvature of both mixtures, each of shape (nodes, 3)."""
     u, tables = np.exp(np.linspace(*_LOG_RANGE, _NODES))[:, None], []

@@ -5,7 +5,7 @@ import torch
 from scipy.special import gammainc, gammaincinv
 
 from jaisp.scene import DE_VAUCOULEURS, EXPONENTIAL, half_light_factor
-from jaisp.scene.profiles import galaxy_tables, look_up
+from jaisp.scene.profiles import _mixture_tables, galaxy_tables, look_up
 
 
 @pytest.mark.parametrize(("profile", "n", "tolerance"), [(EXPONENTIAL, 1, 3e-4), (DE_VAUCOULEURS, 4, 1.5e-3)])
@@ -96,3 +96,13 @@ def test_tables_have_gradients(index):
     by_u, by_bulge = torch.autograd.grad(value.sum(), (u, share))
     torch.testing.assert_close(slope[0], by_u)
     torch.testing.assert_close(by_bulge[0], by_share.sum())
+
+
+def test_tables_made_in_inference_have_gradients():
+    _mixture_tables.cache_clear()
+    share = torch.tensor([0.3], requires_grad=True)
+    with torch.inference_mode():
+        galaxy_tables(share.detach(), 0.5, torch.tensor([2.0]))
+    tables = galaxy_tables(share, 0.5, torch.tensor([2.0]))
+    look_up(tables, torch.tensor([[1.0]]))[1][0].sum().backward()
+    assert share.grad is not None

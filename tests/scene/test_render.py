@@ -157,6 +157,19 @@ def test_only_undersampled_bands_have_aliases():
     torch.testing.assert_close(both[:, :1], plain, atol=2e-5, rtol=0)
 
 
+def test_an_alias_that_holds_next_to_nothing_is_left_where_it_is_folded():
+    profile = galsim.Gaussian(fwhm=0.22)
+    psf = _psf_image(profile, 0.1, 31)[None]
+    transform = psf_transform(psf, 32, dealias=True)
+    assert [alias[:2] for alias in transform.aliases] == [(False, False), (False, True), (True, False)]
+    zero, half = torch.zeros(1, dtype=torch.float64), torch.full((1,), 0.5, dtype=torch.float64)
+    stamp = render_stamps(transform, zero, zero, zero, zero, zero, size=32, pixel_scale=0.1)[0, 0]
+    torch.testing.assert_close(stamp[1:, 1:], psf[0], atol=1e-7, rtol=0)
+    stamp = render_stamps(transform, half, half, zero, zero, zero, size=32, pixel_scale=0.1)[0, 0].numpy()
+    expected = profile.shift(0.05, 0.05).drawImage(nx=33, ny=33, scale=0.1, dtype=float).array[:-1, :-1]
+    assert np.abs(stamp - expected).max() < 1e-3 * expected.max()
+
+
 def test_point_source_on_the_pixel_centre_is_the_psf():
     psf = _psf_image(PSFS["visible"][0], 0.1, 21)
     zero = torch.zeros(1, dtype=torch.float64)
