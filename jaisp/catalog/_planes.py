@@ -163,7 +163,8 @@ class Plane:
         (rows, stamp_rows), (columns, stamp_columns) = slices
         self._drawn[source] = (
             (slice(None), rows, columns),
-            stamp[:, stamp_rows, stamp_columns],
+            # A copy: a view would keep those alive that were drawn with it.
+            stamp[:, stamp_rows, stamp_columns].clone(),
             np.zeros(len(self.channels)),
         )
         self.relight(source, light)
