@@ -5,18 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.wcs.utils import proj_plane_pixel_scales
 
-from jaisp.exceptions import BandError, ImageError, WCSError
+from jaisp.exceptions import BandError, ImageError
 from jaisp.image._bad_pixels import gaps, repeated_value, saturated_pixels, sharp_pixels
 from jaisp.image._given_psf import given_psf
+from jaisp.image._given_wcs import ONE_GRID, given_wcs
 from jaisp.image._lazy import Lazy
 from jaisp.image._sky import data_box
 from jaisp.image.background import estimate_background
 from jaisp.image.inputs import (
-    celestial_wcs,
-    check_frame,
-    grid_shift,
     parse_image,
     parse_mask,
     parse_variance,
@@ -30,14 +27,11 @@ from jaisp.surveys import EUCLID, get_survey
 
 __all__ = ["Finding", "SurveyImage"]
 
-# Coarser or finer than any survey image: almost always a wrong or missing CD matrix.
-_PIXEL_SCALES = (0.01, 2.0)
 # MER mosaics mark pixels without data by RMS = 1e16 and the value 0: both finite.
 _SENTINEL_VARIANCE = 1e20
 # Blank values such as -1e30, and what single precision cannot square.
 _LARGEST = 1e15
 _SMALLEST_VARIANCE = 1e-30
-_ONE_GRID = "all bands of one survey must lie on one grid: reproject them first"
 
 
 @dataclass(frozen=True)
@@ -195,7 +189,7 @@ class SurveyImage:
             psfs[band] = parsed.psf if given["psf"].get(band) is None else given["psf"][band]
             self._mend(band, parsed.data, variance, mask)
         self.shape = self.data[self.bands[0]].shape
-        self._set_wcs(wcs, stated_wcs)
+        self.wcs, self.pixel_scale = given_wcs(wcs, stated_wcs, self.shape, self.survey.label)
         self._given_psf = {}
         for band, psf in psfs.items():
             if psf is not None:
@@ -242,7 +236,7 @@ class SurveyImage:
             if shape != self.data[first].shape:
                 raise ImageError(
                     f"{self.survey.label}: band {band} has shape {shape} but band {first} has "
-                    f"{self.data[first].shape}; {_ONE_GRID}"
+                    f"{self.data[first].shape}; {ONE_GRID}"
                 )
 
     def _mend(self, band, data, variance, mask):
@@ -306,46 +300,6 @@ class SurveyImage:
         """Note a finding, once: the list is shared with aligned copies, which may find it again."""
         if (finding := Finding(*finding)) not in self.findings:
             self.findings.append(finding)
-
-    def _set_wcs(self, wcs, stated):
-        where = self.survey.label
-        if wcs is None:
-            if not stated:
-                raise WCSError(
-                    f"{where}: no WCS; give wcs=astropy.wcs.WCS(header) with celestial axes (RA, Dec)"
-                )
-            wcs = next(iter(stated.values()))
-        self.wcs = celestial_wcs(wcs, where)
-        for each in (self.wcs, *stated.values()):
-            check_frame(each, where)
-        scales = np.abs(proj_plane_pixel_scales(self.wcs)) * 3600
-        if (
-            not np.all(np.isfinite(scales))
-            or scales.min() < _PIXEL_SCALES[0]
-            or scales.max() > _PIXEL_SCALES[1]
-        ):
-            raise WCSError(
-                f"{where}: wrong pixel scale of {scales[0]:.4g} x {scales[1]:.4g} arcsec; allowed: "
-                f"{_PIXEL_SCALES[0]} to {_PIXEL_SCALES[1]} arcsec; check the CD or CDELT cards"
-            )
-        if scales.max() > 1.1 * scales.min():
-            raise WCSError(
-                f"{where}: pixels of {scales[0]:.4g} x {scales[1]:.4g} arcsec are not square; "
-                "reproject the image first"
-            )
-        self.pixel_scale = float(np.sqrt(scales[0] * scales[1]))
-        ny, nx = self.shape
-        corners = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], float)
-        sky = self.wcs.pixel_to_world_values(*corners.T)
-        if not np.all(np.isfinite(sky)):
-            raise WCSError(
-                f"{where}: the WCS gives no sky position for the image's corners; check CRPIX and CRVAL"
-            )
-        for band, other in stated.items():
-            if not (shift := grid_shift(self.wcs, other, self.shape)) <= 0.05:
-                raise ImageError(
-                    f"{where}: the WCS of band {band} differs from the image's by {shift:.3g} px; {_ONE_GRID}"
-                )
 
     def _make_variance(self, band):
         if band in self._variance:

@@ -1,12 +1,24 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Skies with known noise, sources and PSF."""
+"""Skies with known noise, sources and PSF; how input is refused."""
+
+import re
 
 import numpy as np
+import pytest
 from astropy.wcs import WCS
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
+from jaisp.exceptions import JaispError
 from jaisp.image import moffat_psf
+
+
+def fails(error, message, call, *args, **kwargs):
+    """Check that a call fails with an error of jaisp, in one line."""
+    with pytest.raises(error, match=re.escape(message)) as caught:
+        call(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, JaispError)
 
 
 def make_wcs(scale=0.1, crpix=(50.0, 50.0), angle=0.0):
