@@ -189,7 +189,7 @@ def render_derivatives(
         psf = psf_transform(psf, size)
     single = len(psf.aliases) == 1
     real_at_nyquist = single and size % 2 == 0
-    # The sums have exact gradients; tables are several times as fast, and have all indices.
+    # The sums have exact gradients; tables are quicker, and have all indices.
     has_gradients = any(value.requires_grad for value in (half_light_radius, e1, e2, bulge_fraction))
     if has_gradients and parameters < 7 and (sersic_index == 1).all():
         profiles = partial(mixtures, bulge_fraction, bulge_size)
